@@ -1,0 +1,30 @@
+"""One search for the whole trade-off of a trained network: accuracy, sparsity, robustness.
+
+``search`` runs an experiment, ``Run.load`` opens a finished one. Nothing heavy is imported before
+it is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["EvopruneError", "Run", "load_config", "search"]
+
+if TYPE_CHECKING:
+    from evoprune.config import load_config
+    from evoprune.errors import EvopruneError
+    from evoprune.run import Run, search
+
+_PLACES = {
+    "search": "evoprune.run",
+    "Run": "evoprune.run",
+    "load_config": "evoprune.config",
+    "EvopruneError": "evoprune.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'evoprune' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_PLACES[name]), name)

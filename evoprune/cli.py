@@ -1,0 +1,212 @@
+"""The command line: verbs that call the API, and errors in two sentences."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evoprune import __version__
+from evoprune.errors import EvopruneError
+
+app = typer.Typer(
+    name="evoprune",
+    help="One search for the whole trade-off of a trained network: accuracy, sparsity, robustness.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the path of a shipped experiment.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as search.n_eval=500."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts."),
+]
+
+
+def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[str]:
+    found = list(overrides or [])
+    if plugins:
+        found.append(f"plugins=[{', '.join(repr(plugin) for plugin in plugins)}]")
+    return found
+
+
+@app.command()
+def plan(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
+    """Say what a search would take, without searching: evaluations, time, memory, disk."""
+    from evoprune.plan import plan as make
+
+    _table(["what", "how much"], make(config, _settings(overrides, plugin)))
+
+
+@app.command()
+def search(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
+    """Search, or go on with a search: the same command on the same run folder resumes it."""
+    from evoprune.run import search as run_search
+
+    with _Interrupts():
+        run_search(config, _settings(overrides, plugin))
+
+
+@app.command()
+def front(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    split: Annotated[str, typer.Option(help="search, val or report.")] = "report",
+) -> None:
+    """Show the front of a run, or the merged front of several."""
+    from evoprune.front import super_front
+    from evoprune.run import Run
+
+    fronts = [Run.load(run).front for run in runs]
+    merged = fronts[0] if len(fronts) == 1 else super_front(fronts)
+    columns = [name for name in (f"{split}_{goal}" for goal in merged.goals)]
+    known = merged.columns()
+    names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
+    rows = []
+    for point in merged:
+        cells = [f"{point.values[name]:.4g}" for name in names]
+        for i, name in enumerate(names):
+            low, high = point.values.get(f"{name}_low"), point.values.get(f"{name}_high")
+            if low is not None and high is not None:
+                cells[i] += f"  [{low:.4g}, {high:.4g}]"
+        rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
+    _table(["id", *names, "params"], rows)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pick",
+            "-p",
+            help="knee, best:OBJECTIVE, constraints such as 'params<=60%', or an id; repeatable.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write (one pick).")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights written.")] = None,
+    verify: Annotated[bool, typer.Option(help="Load it in a fresh process and compare.")] = True,
+) -> None:
+    """Export points of a front as models."""
+    from evoprune.errors import ConfigError
+    from evoprune.run import Run
+
+    picks = pick or ["knee"]
+    if output is not None and len(picks) > 1:
+        raise ConfigError(
+            f"One folder cannot hold {len(picks)} models.", "Leave --output out, or pick one."
+        )
+    found = Run.load(run)
+    for each in picks:
+        made = found.export(each, output, verify=verify, dtype=dtype)
+        print(f"{each}: {made.path}")
+        print(f"  {made.rung}: {made.reason}")
+        print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
+        if made.max_error is not None:
+            print(f"  verified in a fresh process without evoprune (error {made.max_error:.1e})")
+
+
+@app.command()
+def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
+    """Pick the calibration set alone, and show its clusters."""
+    from evoprune.plan import clusters
+
+    header, rows = clusters(config, _settings(overrides, plugin))
+    _table(header, rows)
+
+
+@app.command("ls")
+def list_parts(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="sites, spaces, experiments, objectives, algorithms, samplers, families, data "
+            "or tasks."
+        ),
+    ],
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG|MODEL]", help="For sites: whose.")
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List what can be named in a configuration."""
+    from evoprune.plan import listing
+
+    header, rows = listing(what, config, plugin or [])
+    _table(header, rows)
+
+
+@app.command()
+def doctor(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run folder to examine.")
+    ] = None,
+) -> None:
+    """Check this machine, or a run: what it holds and which exports its front allows."""
+    from evoprune.doctor import examine, machine
+
+    header, rows = machine() if run is None else examine(run)
+    _table(header, rows)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    """Prints aligned columns; plain text, so that it can be piped."""
+    table = [header, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    for row in table:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+class _Interrupts:
+    """The first Ctrl-C stops after what is being evaluated, the second at once."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._first)
+
+    def __exit__(self, *details: Any) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _first(self, *details: Any) -> None:
+        from evoprune.search.archive import Archive
+
+        print("\nStopping after what is being evaluated; Ctrl-C again stops at once.", flush=True)
+        Archive.draining = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def main() -> None:
+    """Runs the command line; status 2 for a mistake in what was asked, 130 for Ctrl-C."""
+    try:
+        app(standalone_mode=True)
+    except EvopruneError as error:
+        print(f"evoprune: {error.cause}\n          {error.remedy}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("evoprune: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""The configuration of an experiment: the only place that validates what a person typed."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from evoprune.constraints import parse_constraints
+from evoprune.errors import ConfigError, did_you_mean
+from evoprune.genes import GeneSpec
+from evoprune.registry import Registry
+from evoprune.shipped import find
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Part(_Section):
+    """A registered part by name, with its options: ``kl`` or ``{type: cvar_kl, alpha: 0.2}``."""
+
+    type: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"type": value}
+        if isinstance(value, Mapping) and set(value) != {"type", "options"}:
+            options = dict(value)
+            return {"type": options.pop("type", None), "options": options}
+        return value
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the part as it would be written in YAML."""
+        return {"type": self.type, **self.options}
+
+
+class ModelConfig(_Section):
+    """Which model is pruned, and how it is loaded (Hugging Face's words)."""
+
+    name_or_path: str = Field(min_length=1)
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    family: str = "auto"
+
+
+class CalibrationConfig(_Section):
+    """How the calibration set is picked from the pool of the search split."""
+
+    sampler: Part = Part(type="ccds")
+    samples: Count = 48
+    clusters: Count = 8
+    pool: Count | None = None
+    seed: int = 0
+
+
+class RungConfig(_Section):
+    """A nested slice of the calibration set, and the share of candidates that goes on from it."""
+
+    samples: Count
+    keep: float | None = Field(default=None, gt=0, lt=1)
+
+
+class SearchConfig(_Section):
+    """The algorithm, its budget and its seed (pymoo's words)."""
+
+    algorithm: Part = Part(type="nsga2")
+    n_eval: Count | None = None
+    n_gen: Count | None = None
+    seed: int = Field(default=0, ge=0)
+    warm_starts: tuple[str, ...] = ("dense", "uniform", "last_k")
+
+    @model_validator(mode="after")
+    def _some_end(self) -> "SearchConfig":
+        if self.n_eval is None and self.n_gen is None:
+            raise ValueError("a search needs an end: set n_eval or n_gen")
+        return self
+
+
+class SplitConfig(_Section):
+    """How much of a split is scored."""
+
+    samples: Count = 96
+
+
+class ExportConfig(_Section):
+    """What is exported when the search has ended."""
+
+    picks: tuple[str, ...] = ("knee",)
+    verify: bool = True
+
+
+class WorkersConfig(_Section):
+    """Who evaluates: this process, or Ray actors on this machine or a cluster."""
+
+    backend: Literal["auto", "local", "ray"] = "auto"
+    count: Count | Literal["auto"] = "auto"
+    threads: Count = 1
+    num_gpus: float = Field(default=0, ge=0)
+    address: str | None = None
+
+
+class SpaceConfig(_Section):
+    """A search space: rules that turn a model's sites into genes."""
+
+    family: str
+    genes: tuple[GeneSpec, ...] = Field(min_length=1)
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    name: str = "custom"
+
+
+def _load_space(value: Any) -> Any:
+    """A space is named (``decoder/depth``), a path, a mapping, or a named one with changes."""
+    if isinstance(value, str):
+        return {"name": value, **_read_space(value)}
+    if isinstance(value, Mapping) and "base" in value:
+        changes = {key: entry for key, entry in value.items() if key != "base"}
+        return {"name": value["base"], **_read_space(str(value["base"])), **changes}
+    return value
+
+
+def _read_space(name: str) -> dict[str, Any]:
+    return read_yaml(find(name if name.endswith(".yaml") else f"search_spaces/{name}.yaml"))
+
+
+def _load_data(value: Any) -> Any:
+    return read_yaml(find(value)) if isinstance(value, str) else value
+
+
+class DataConfig(_Section):
+    """Where examples come from, how they are cut and how they are split."""
+
+    source: Part
+    fractions: dict[str, float] = {"search": 0.6, "validation": 0.2, "report": 0.2}
+    chunk_tokens: Annotated[int, Field(ge=8)] = 128
+    max_chunks_per_document: Count | None = 4
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "type" in value and "source" not in value:
+            own = {key: value[key] for key in value if key in cls.model_fields}
+            source = {key: value[key] for key in value if key not in cls.model_fields}
+            return {"source": source, **own}
+        return value
+
+    @model_validator(mode="after")
+    def _three_splits(self) -> "DataConfig":
+        missing = {"search", "validation", "report"} - set(self.fractions)
+        shares = self.fractions.values()
+        if missing or min(shares) < 0 or sum(shares) > 1 + 1e-9:
+            raise ValueError("it needs search, validation and report: shares that sum to <= 1")
+        return self
+
+
+class Config(_Section):
+    """One experiment. Everything but ``workers``, ``controls``, ``export`` and ``output`` says
+    what is searched and names the run; those four may change between one call and the next.
+    """
+
+    model: ModelConfig
+    data: Annotated[DataConfig, BeforeValidator(_load_data)]
+    task: Part = Part(type="causal_lm")
+    calibration: CalibrationConfig = CalibrationConfig()
+    rungs: tuple[RungConfig, ...] = ()
+    space: Annotated[SpaceConfig, BeforeValidator(_load_space)]
+    objectives: tuple[Part, ...] = Field(min_length=1)
+    columns: tuple[Part, ...] | None = None
+    constraints: dict[str, str | float] = {}
+    search: SearchConfig
+    validation: SplitConfig = SplitConfig()
+    report: SplitConfig = SplitConfig()
+    controls: tuple[str, ...] = ("uniform", "last_k", "greedy", "random")
+    export: ExportConfig = ExportConfig()
+    workers: WorkersConfig = WorkersConfig()
+    plugins: tuple[str, ...] = ()
+    output: str = "runs/{name}"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        names = [part.type for part in self.objectives]
+        if len(set(names)) < len(names):
+            raise ValueError("an objective stands twice in objectives")
+        parse_constraints(self.constraints)
+        if any(rung.keep is None for rung in self.rungs[:-1]):
+            raise ValueError("every rung but the last needs keep")
+        sizes = [rung.samples for rung in self.rungs]
+        if sizes != sorted(set(sizes)):
+            raise ValueError("rungs must grow: each needs more samples than the one before")
+        if sizes and sizes[-1] != self.calibration.samples:
+            raise ValueError("the last rung must have calibration.samples samples")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what names the run: everything that could change a value of it."""
+        execution = {"workers", "controls", "export", "output"}
+        plain = json.loads(self.model_dump_json(exclude=execution))
+        for size in ("n_eval", "n_gen"):
+            plain["search"].pop(size)
+        plain["model"].pop("device")
+        return dict(plain)
+
+    def execution(self) -> dict[str, Any]:
+        """Returns what may differ between two calls on one run folder."""
+        plain = json.loads(
+            self.model_dump_json(include={"workers", "controls", "export", "output"})
+        )
+        plain["search"] = {"n_eval": self.search.n_eval, "n_gen": self.search.n_gen}
+        plain["model"] = {"device": self.model.device}
+        return dict(plain)
+
+
+def digest(value: Any) -> str:
+    """Returns the SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key}' stands twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, or holds no mapping.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            value = yaml.load(file, Loader=_UniqueLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"'{path}' cannot be read: {error}.", "Give the path of a YAML file."
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(f"'{path}' is not valid YAML: {where}.", "Mend that line.") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(
+            f"'{path}' holds no settings.", "Start from experiments/quickstart/config.yaml."
+        )
+    return value
+
+
+def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings with ``key.sub=value`` changes; values are read as YAML.
+
+    Raises:
+        ConfigError: an override has no ``=``, or leads into something that is no mapping.
+    """
+    settings = json.loads(json.dumps(settings, default=str))
+    for override in overrides:
+        dotted, sep, text = override.partition("=")
+        keys = dotted.strip().split(".")
+        if not sep or not all(keys):
+            raise ConfigError(
+                f"The override '{override}' cannot be read.", "Write it like search.n_eval=500."
+            )
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(
+                f"The value of the override '{override}' is not valid YAML.", "Quote it."
+            ) from error
+        at = settings
+        for key in keys[:-1]:
+            inner = at.setdefault(key, {})
+            if not isinstance(inner, dict):
+                inner = at[key] = {"base": inner} if key == "space" else {"type": inner}
+            at = inner
+        at[keys[-1]] = value
+    return settings
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Config:
+    """Returns the validated configuration of a YAML file or a mapping.
+
+    Args:
+        source: a path (also of a shipped experiment) or the settings themselves.
+        overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
+
+    Raises:
+        ConfigError: anything in it cannot be meant; names the key, the value and the remedy.
+    """
+    if isinstance(source, Mapping):
+        settings, stem = dict(source), "run"
+    else:
+        path = find(str(source))
+        settings = read_yaml(path)
+        stem = path.parent.name if path.stem == "config" else path.stem
+    if isinstance(overrides, Mapping):
+        overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    settings = apply_overrides(settings, overrides)
+    if isinstance(settings.get("output", ""), str):
+        settings["output"] = settings.get("output", "runs/{name}").replace("{name}", stem)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise _explained(error, settings) from error
+
+
+def _explained(error: ValidationError, settings: Mapping[str, Any]) -> ConfigError:
+    """Returns one sentence of cause and one of remedy for the first thing that is wrong."""
+    found = error.errors()
+    first = found[0]
+    location = [str(step) for step in first["loc"] if not str(step).startswith("function-")]
+    where = ".".join(location) or "the configuration"
+    more = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section = _section_fields(location[:-1])
+        return ConfigError(
+            f"There is no setting '{where}'{more}.", did_you_mean(location[-1], section)
+        )
+    if first["type"] == "missing":
+        return ConfigError(f"The setting '{where}' is missing{more}.", "Add it.")
+    message = first["msg"].removeprefix("Value error, ")
+    given = repr(first["input"])
+    given = given if len(given) <= 80 else f"{given[:77]}..."
+    return ConfigError(f"'{where}' is {given}: {message}{more}.", "Mend that setting.")
+
+
+def _section_fields(location: Sequence[str]) -> list[str]:
+    """Returns the settings of the section at a location, for near misses."""
+    model: Any = Config
+    for step in location:
+        field = getattr(model, "model_fields", {}).get(step)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return sorted(getattr(model, "model_fields", {}))
+        model = inner
+    return sorted(model.model_fields)
+
+
+def build(registry: Registry, part: Part, **given: Any) -> Any:
+    """Returns a registered part made with its options.
+
+    Args:
+        registry: where the part is looked up.
+        part: its name and options.
+        given: further arguments that are not for a person to set.
+
+    Raises:
+        ConfigError: no such part, no such option, or a value that it does not take.
+    """
+    made = registry.load(part.type)
+    known = {f.name: f for f in fields(made) if f.init and f.name not in given}
+    for name in part.options:
+        if name not in known:
+            raise ConfigError(
+                f"The {registry.kind} '{part.type}' has no option '{name}'.",
+                did_you_mean(name, known),
+            )
+    for name, f in known.items():
+        if name not in part.options and f.default is MISSING and f.default_factory is MISSING:
+            raise ConfigError(
+                f"The {registry.kind} '{part.type}' needs the option '{name}'.", "Add it."
+            )
+    try:
+        return TypeAdapter(made).validate_python({**part.options, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"The option '{where}' of the {registry.kind} '{part.type}' is "
+            f"{first['input']!r}: {message}.",
+            "Mend that option.",
+        ) from error

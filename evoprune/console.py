@@ -1,0 +1,94 @@
+"""What a person sees while a search runs: a live line at a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from evoprune.protocols import Evaluation
+from evoprune.search.loop import Budget, Progress
+
+# Without a terminal a line a generation is enough, and no more than one in this many seconds.
+QUIET_SECONDS = 2.0
+
+
+class Console:
+    """Prints, and keeps a log.
+
+    Args:
+        log: where every line is written as well; None for nowhere.
+        stream: where to print; None keeps silent.
+    """
+
+    def __init__(self, log: Path | None = None, stream: TextIO | None = sys.stdout) -> None:
+        self._log, self._stream = log, stream
+        self.live = bool(stream is not None and stream.isatty())
+        self._open = False
+        self._printed = 0.0
+
+    def log_to(self, path: Path) -> None:
+        """Keeps a log from now on."""
+        self._log = path
+
+    def say(self, line: str) -> None:
+        """Prints a line and logs it."""
+        self._clear()
+        if self._stream is not None:
+            print(line, file=self._stream, flush=True)
+        self._note(line)
+
+    def _note(self, line: str) -> None:
+        if self._log is not None and self._log.parent.is_dir():
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def _clear(self) -> None:
+        if self._open and self._stream is not None:
+            self._stream.write("\r\x1b[2K")
+            self._open = False
+
+    def watch(self, name: str, budget: Budget) -> "Watch":
+        """Returns an observer of one search."""
+        return Watch(self, name, budget)
+
+    def progress(self, line: str, final: bool) -> None:
+        """Shows how far a search is: rewrites a line at a terminal, else prints now and then."""
+        if self._stream is None:
+            return
+        if self.live:
+            self._stream.write(f"\r\x1b[2K{line}")
+            self._stream.flush()
+            self._open = True
+        elif final and time.monotonic() - self._printed >= QUIET_SECONDS:
+            self._printed = time.monotonic()
+            print(line, file=self._stream, flush=True)
+
+
+class Watch:
+    """Counts what a search has done and estimates what is left."""
+
+    def __init__(self, console: Console, name: str, budget: Budget) -> None:
+        self._console, self._name, self._budget = console, name, budget
+        self._began = time.monotonic()
+        self._new = 0
+
+    def __call__(self, progress: Progress, evaluation: Evaluation | None) -> None:
+        """Takes in a new evaluation, or None at the end of a generation."""
+        if evaluation is not None:
+            self._new += 1
+            if not self._console.live:
+                return
+        self._console.progress(self._line(progress), final=evaluation is None)
+
+    def _line(self, progress: Progress) -> str:
+        done = progress.n_eval if self._new == 0 else max(progress.n_eval, self._new)
+        total = self._budget.n_eval
+        count = f"{done}/{total}" if total else f"{done}"
+        line = (
+            f"{self._name:<9} generation {progress.n_gen}, {count} evaluations, "
+            f"front {len(progress.front)}, hypervolume {progress.hypervolume:.4f}"
+        )
+        if total and self._new and done:
+            seconds = (time.monotonic() - self._began) / done * (total - done)
+            line += f", {seconds:.0f} s left"
+        return line

@@ -1,0 +1,128 @@
+"""What a pattern costs, exactly: a table with one row per parameter tensor.
+
+The same rows say how tensors are sliced, so that what is counted is what is exported.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from evoprune.space import Space
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a tensor's dimension.
+
+    Attributes:
+        size: its full extent.
+        site: the site whose units it is made of; None for a stretch that is never cut.
+        unit: entries per unit, so ``size == units · unit``.
+    """
+
+    size: int
+    site: str | None = None
+    unit: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter tensor, or an operation without parameters.
+
+    Attributes:
+        name: the tensor's name in the model's state dict; a name of its own for an operation.
+        dims: for each dimension its parts, in order. A fused tensor has several parts.
+        gates: sites that must be alive for the row to exist.
+        weights: for each cost metric what one entry costs: ``{"params": 1, "flops": 2}``.
+        tensor: whether the row is a tensor of the state dict.
+    """
+
+    name: str
+    dims: tuple[tuple[Part, ...], ...]
+    gates: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    tensor: bool = True
+
+    @property
+    def prunable(self) -> bool:
+        """Whether any site governs the row."""
+        return bool(self.gates) or any(part.site for dim in self.dims for part in dim)
+
+
+def fixed(size: int) -> tuple[Part, ...]:
+    """Returns a dimension that is never cut."""
+    return (Part(size),)
+
+
+def of_site(site: str, units: int, unit: int = 1) -> tuple[Part, ...]:
+    """Returns a dimension made of the units of a site."""
+    return (Part(units * unit, site, unit),)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The rows of a model; ``cost = Σ rows Π gates · Π kept(dims)``.
+
+    Metrics are ``params``, ``flops`` (multiply–adds counted as two, per token or per image),
+    ``bytes`` (of the weights) and what else a family weighs, such as ``kv_bytes``.
+    """
+
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that any row has a weight for, in order of appearance."""
+        return tuple(dict.fromkeys(metric for row in self.rows for metric in row.weights))
+
+    def cost(
+        self, metric: str, space: Space, X: np.ndarray, prunable_only: bool = False
+    ) -> np.ndarray:
+        """Returns a metric for each candidate of ``X`` (P, n_var), float64 (P,).
+
+        Args:
+            metric: one of ``metrics``.
+            space: the space of the candidates.
+            X: candidates, canonical or not: what lies under a dropped site costs nothing.
+            prunable_only: leave out rows that no site governs (embeddings, the head …).
+        """
+        memo = _Kept(space, X)
+        total = np.zeros(len(X), dtype=np.float64)
+        for row in self.rows:
+            weight = row.weights.get(metric, 0.0)
+            if weight == 0 or (prunable_only and not row.prunable):
+                continue
+            amount = np.full(len(X), float(weight))
+            for gate in row.gates:
+                amount *= memo.alive(gate)
+            for dim in row.dims:
+                amount *= sum(
+                    part.size if part.site is None else memo.kept(part.site) * part.unit
+                    for part in dim
+                )
+            total += amount
+        return total
+
+    def tensors(self) -> Iterable[Row]:
+        """Returns the rows that are tensors of the state dict."""
+        return (row for row in self.rows if row.tensor)
+
+
+class _Kept:
+    """Units kept and sites alive, computed once per site for a batch of candidates."""
+
+    def __init__(self, space: Space, X: np.ndarray) -> None:
+        self._space, self._X = space, X
+        self._kept: dict[str, np.ndarray] = {}
+        self._alive: dict[str, np.ndarray] = {}
+
+    def kept(self, site: str) -> np.ndarray:
+        if site not in self._kept:
+            self._kept[site] = self._space.kept(self._X, site)
+        return self._kept[site]
+
+    def alive(self, site: str) -> np.ndarray:
+        if site not in self._alive:
+            self._alive[site] = self._space.alive(self._X, site)
+        return self._alive[site]

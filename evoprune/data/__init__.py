@@ -1,0 +1,1 @@
+"""Where text comes from, how documents are split and how they become pools of token chunks."""

@@ -1,0 +1,54 @@
+"""The errors a person can cause, each with a cause and a remedy in one sentence each."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EvopruneError(Exception):
+    """A mistake in what was asked for; the command line prints it and exits with status 2.
+
+    Args:
+        cause: what was wrong, quoting the value.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause, remedy)
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.cause} {self.remedy}"
+
+
+class ConfigError(EvopruneError):
+    """A configuration says something that cannot be meant."""
+
+
+class DataError(EvopruneError):
+    """Data are missing, empty, unreadable or overlap between splits."""
+
+
+class ModelError(EvopruneError):
+    """A model cannot be loaded, is of an unknown style or gives unusable outputs."""
+
+
+class SpaceError(EvopruneError):
+    """A search space has no genes, or no pattern in it meets the constraints."""
+
+
+class RunFolderError(EvopruneError):
+    """A run folder cannot be written, belongs to another search or is damaged."""
+
+
+class ExportError(EvopruneError):
+    """A pattern cannot be exported as asked, or the export does not equal what was searched."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Returns a remedy that names the nearest of the choices, or lists them."""
+    known = sorted(set(choices))
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."

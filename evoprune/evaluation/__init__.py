@@ -1,0 +1,1 @@
+"""Realises patterns and measures them: in this process, or in Ray actors."""

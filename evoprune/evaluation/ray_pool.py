@@ -1,0 +1,109 @@
+"""Evaluates in Ray actors: each holds the model on the mapped base; only patterns travel."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from evoprune.errors import EvopruneError
+from evoprune.evaluation.worker import Worker, WorkerSpec
+from evoprune.protocols import Evaluation, Request
+
+# Two candidates an actor: one is evaluated while the next already waits at it.
+IN_FLIGHT = 2
+
+
+class RayEvaluator:
+    """A pool of actors.
+
+    Args:
+        spec: what the workers need; the run folder must be readable on every node.
+        count: how many actors.
+        num_gpus: GPUs of each actor, may be a fraction.
+        address: of a running cluster; None starts Ray on this machine.
+        costs: gives each pattern's FLOPs, so that the longest can go first.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        count: int,
+        num_gpus: float = 0,
+        address: str | None = None,
+    ) -> None:
+        ray = _start(address, count)
+        self.count = count
+        actor = ray.remote(num_cpus=spec.threads, num_gpus=num_gpus)(_Resident)
+        self._ray = ray
+        self._actors = [actor.remote(replace(spec)) for _ in range(count)]
+        try:
+            ray.get([a.ready.remote() for a in self._actors])
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, EvopruneError):
+                raise cause from error
+            raise EvopruneError(
+                f"The Ray workers could not start: {' '.join(str(error).split())[-300:]}.",
+                "Try workers.backend=local to see the failure in this process.",
+            ) from error
+
+    def evaluate(self, request: Request) -> Iterator[Evaluation]:
+        """Yields evaluations as they finish, the costliest patterns started first."""
+        # Level sums stand in for cost: what removes less runs longer.
+        removed = [sum(c if isinstance(c, int) else 0 for c in p.choices) for p in request.patterns]
+        waiting = [request.patterns[i] for i in np.argsort(removed, kind="stable")][::-1]
+        running: dict[Any, Any] = {}
+        for _ in range(IN_FLIGHT):
+            for actor in self._actors:
+                self._send(actor, waiting, running, request)
+        while running:
+            done, _ = self._ray.wait(list(running), num_returns=1)
+            actor = running.pop(done[0])
+            self._send(actor, waiting, running, request)
+            yield self._ray.get(done[0])
+
+    def _send(
+        self, actor: Any, waiting: list[Any], running: dict[Any, Any], request: Request
+    ) -> None:
+        if waiting and not request.stopping():
+            pattern = waiting.pop()
+            task = actor.evaluate.remote(pattern, request.split, request.rung, request.tables)
+            running[task] = actor
+
+    def close(self) -> None:
+        """Ends the actors, and Ray if it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._ray.shutdown()
+
+
+class _Resident:
+    """What an actor runs."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._worker = Worker(spec)
+
+    def ready(self) -> bool:
+        return True
+
+    def evaluate(self, *args: Any) -> Evaluation:
+        return self._worker.evaluate(*args)
+
+
+def _start(address: str | None, count: int) -> Any:
+    """Returns ray, connected; quiet, and with no dashboard when it is started here."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address is None:
+            settings |= {"include_dashboard": False, "num_cpus": count}
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
+            ray.init(address=address, **settings)
+    return ray

@@ -1,0 +1,123 @@
+"""A pattern becomes a network: views of the base's tensors, and sites that are not run.
+
+Nothing is written into the weights, so reverting is exact.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evoprune.costs import CostTable, Part, Row
+from evoprune.pattern import Bits, Drop, Keep, Option
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What a pattern does to a model.
+
+    Attributes:
+        dropped: the sites that are gone.
+        kept: for each site that loses units the indices of those that stay, ascending.
+    """
+
+    dropped: frozenset[str]
+    kept: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, options: Mapping[str, Option]) -> "Realised":
+        """Returns it for the options of the sites that are not whole (``Space.options``)."""
+        kept: dict[str, np.ndarray] = {}
+        for site, option in options.items():
+            if isinstance(option, Keep):
+                kept[site] = np.arange(option.units)
+            elif isinstance(option, Bits):
+                kept[site] = np.flatnonzero(option.mask)
+        return cls(frozenset(s for s, o in options.items() if isinstance(o, Drop)), kept)
+
+    def gone(self, row: Row, parents: Mapping[str, str | None]) -> bool:
+        """Returns whether a row lies in a dropped site."""
+        for gate in row.gates:
+            at: str | None = gate
+            while at is not None:
+                if at in self.dropped:
+                    return True
+                at = parents.get(at)
+        return False
+
+    def cut(self, tensor: "torch.Tensor", row: Row) -> "torch.Tensor":
+        """Returns what stays of a row's tensor: a view where units form a prefix, else a copy."""
+        for axis, dim in enumerate(row.dims):
+            if any(part.site in self.kept for part in dim):
+                tensor = _cut_axis(tensor, axis, dim, self.kept)
+        return tensor
+
+
+def _cut_axis(
+    tensor: "torch.Tensor", axis: int, dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]
+) -> "torch.Tensor":
+    import torch
+
+    if len(dim) == 1 and dim[0].site is not None:
+        units = kept[dim[0].site]
+        if len(units) == 0 or units[-1] == len(units) - 1:
+            return tensor.narrow(axis, 0, len(units) * dim[0].unit)
+    index = torch.from_numpy(entries(dim, kept)).to(tensor.device)
+    return tensor.index_select(axis, index)
+
+
+def entries(dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which entries of a dimension stay, int64."""
+    stays, start = [], 0
+    for part in dim:
+        if part.site is not None and part.site in kept:
+            units = kept[part.site]
+            stays.append((units[:, None] * part.unit + np.arange(part.unit)).ravel() + start)
+        else:
+            stays.append(np.arange(start, start + part.size))
+        start += part.size
+    return np.concatenate(stays).astype(np.int64)
+
+
+class Realiser:
+    """Puts patterns into one resident model and takes them out again.
+
+    Args:
+        model: the base model.
+        table: its cost table, whose rows say how tensors are cut.
+    """
+
+    def __init__(self, model: Any, table: CostTable) -> None:
+        modules = dict(model.named_modules())
+        self._by_site: dict[str, list[tuple[Any, str, Row]]] = {}
+        for row in table.tensors():
+            owner, _, leaf = row.name.rpartition(".")
+            for site in {part.site for dim in row.dims for part in dim if part.site}:
+                self._by_site.setdefault(site, []).append((modules[owner], leaf, row))
+
+    @contextmanager
+    def apply(self, options: Mapping[str, Option]) -> Iterator[Realised]:
+        """Makes the model's tensors those of a pattern while the context lasts."""
+        import torch
+
+        realised = Realised.of(options)
+        before: list[tuple[Any, str, torch.nn.Parameter]] = []
+        try:
+            for module, leaf, row in {
+                (id(m), leaf): (m, leaf, row)
+                for site in realised.kept
+                for m, leaf, row in self._by_site.get(site, ())
+            }.values():
+                whole = module._parameters[leaf]
+                before.append((module, leaf, whole))
+                cut = realised.cut(whole.data, row)
+                module._parameters[leaf] = torch.nn.Parameter(cut, requires_grad=False)
+            yield realised
+        finally:
+            for module, leaf, whole in before:
+                module._parameters[leaf] = whole

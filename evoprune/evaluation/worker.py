@@ -1,0 +1,139 @@
+"""A worker: the resident model, and the measuring of one pattern after another."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evoprune.config import Part, build
+from evoprune.errors import EvopruneError
+from evoprune.evaluation.dense import load_base
+from evoprune.evaluation.examples import Examples
+from evoprune.evaluation.passes import tables
+from evoprune.evaluation.realise import Realiser
+from evoprune.families.load import family_of
+from evoprune.metrics import Table
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, Failure, TableObjective
+from evoprune.registry import OBJECTIVES, TASKS, load_plugin
+from evoprune.space import Space
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All a worker needs to know; it finds the rest in the run folder.
+
+    Attributes:
+        folder: the run folder, on storage that every worker reads.
+        space: the space as JSON.
+        task: the task's type and options.
+        objectives: the table objectives to measure, by type and options.
+        family: the family's name.
+        rungs: sizes of the rungs, ascending; the last is the calibration set.
+        dtype, device, threads: how the model is run.
+        trust_remote_code: whether the model's own code may be run.
+        plugins: files to run first.
+    """
+
+    folder: str
+    space: Mapping[str, Any]
+    task: Mapping[str, Any]
+    objectives: Sequence[Mapping[str, Any]]
+    family: str
+    rungs: tuple[int, ...]
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    trust_remote_code: bool = False
+    plugins: tuple[str, ...] = field(default=())
+
+
+class Worker:
+    """Evaluates patterns with a model of its own."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        import torch
+
+        torch.set_num_threads(spec.threads)
+        for plugin in spec.plugins:
+            load_plugin(plugin)
+        self.spec = spec
+        self.folder = Path(spec.folder)
+        self.space = Space.from_json(spec.space)
+        self.task = build(TASKS, Part.model_validate(dict(spec.task)))
+        self.objectives: dict[str, TableObjective] = {
+            part["type"]: build(OBJECTIVES, Part.model_validate(dict(part)))
+            for part in spec.objectives
+        }
+        self.model = load_base(
+            self.folder / "ranks", spec.dtype, spec.device, spec.trust_remote_code
+        )
+        self.family = family_of(self.model, spec.family)
+        self.stages = self.family.stages(self.model)
+        self._examples: dict[str, Examples] = {}
+        context = self.examples("search").tokens.shape[1]
+        self.table = self.family.table(self.model, context)
+        self._realiser = Realiser(self.model, self.table)
+        self._dense_flops = float(self._flops(self.space.dense))
+
+    def examples(self, split: str) -> Examples:
+        """Returns the examples of a split, mapped on first use."""
+        if split not in self._examples:
+            path = self.folder / "calibration" / f"{split}.safetensors"
+            self._examples[split] = Examples.load(path)
+        return self._examples[split]
+
+    def _flops(self, pattern: Pattern) -> float:
+        X = self.space.encode([pattern])
+        return float(self.table.cost("flops", self.space, X)[0])
+
+    def measure(self, pattern: Pattern, examples: Examples) -> dict[str, Table]:
+        """Returns the tables of a pattern's passes over some examples."""
+        with self._realiser.apply(self.space.options(pattern)) as realised:
+            return tables(
+                self.stages,
+                self.task,
+                examples,
+                self.spec.rungs,
+                self.spec.device,
+                realised.dropped,
+            )
+
+    def evaluate(
+        self, pattern: Pattern, split: str = "search", rung: int = -1, keep: bool = False
+    ) -> Evaluation:
+        """Returns a pattern's evaluation; a pattern that fails gives one with its error."""
+        start = time.perf_counter()
+        examples = self.examples(split)
+        if split == "search" and rung >= 0:
+            examples = examples.first(self.spec.rungs[rung])
+        values: dict[str, float] = {}
+        found: dict[str, Table] = {}
+        error: str | None = None
+        failure: Failure | None = None
+        try:
+            found = self.measure(pattern, examples)
+            for name, objective in self.objectives.items():
+                values[name] = float(objective.value(found, examples.dense))
+            broken = [name for name, value in values.items() if not math.isfinite(value)]
+            # Perplexity may overflow where the likelihood itself is still a number.
+            broken = [name for name in broken if values[name] != math.inf]
+            if broken:
+                error, failure = f"{broken[0]} is {values[broken[0]]}", "deterministic"
+        except (EvopruneError, ArithmeticError, ValueError, RuntimeError, MemoryError) as caught:
+            error = f"{type(caught).__name__}: {' '.join(str(caught).split())[:300]}"
+            transient = isinstance(caught, MemoryError) or "out of memory" in error.lower()
+            failure = "transient" if transient else "deterministic"
+        return Evaluation(
+            pattern=pattern,
+            split=split,
+            rung=rung,
+            values={} if error else values,
+            seconds=time.perf_counter() - start,
+            tokens=examples.n_tokens * self._flops(pattern) / self._dense_flops,
+            error=error,
+            failure=failure,
+            tables=found if keep and not error else {},
+        )

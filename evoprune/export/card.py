@@ -1,0 +1,208 @@
+"""What lies beside an exported model: its model card and evoprune.json."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evoprune import __version__
+from evoprune.errors import ExportError
+from evoprune.export.ladder import Rung, in_words
+from evoprune.export.subject import Source
+from evoprune.journal import encode
+from evoprune.pattern import Pattern
+from evoprune.space import Space
+
+RECORD = "evoprune.json"
+FORMAT = "evoprune export"
+SPLITS = {"search": "search split", "val": "validation split", "report": "report split"}
+_COLUMN = re.compile(r"(search|val|report)_(.+?)(_low|_high)?")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is to be said about an export.
+
+    Attributes:
+        source, space, pattern: what was exported.
+        rung, reason: how, and why so.
+        dtype: of the weights written.
+        params: parameters of the base and of the export.
+        tokenizer: whether a tokenizer was found.
+        scores: column → value, such as ``val_nll`` or ``report_nll_low``.
+        provenance: whatever the run knows of itself, as JSON.
+    """
+
+    source: Source
+    space: Space
+    pattern: Pattern
+    rung: Rung
+    reason: str
+    dtype: str
+    params: tuple[int, int]
+    tokenizer: bool
+    scores: Mapping[str, float]
+    provenance: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Writes README.md and evoprune.json; equal exports give equal bytes."""
+        (folder / "README.md").write_text(self.text(), encoding="utf-8", newline="\n")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+        record = encode(self.record() | {"files": digests})
+        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        (folder / RECORD).write_text(text, encoding="utf-8", newline="\n")
+
+    def record(self) -> dict[str, Any]:
+        """Returns the content of evoprune.json but for the digests of the files."""
+        options = self.space.options(self.pattern)
+        return {
+            "format": FORMAT,
+            "version": 1,
+            "evoprune": __version__,
+            "pattern": {
+                "id": self.pattern.id,
+                "choices": self.pattern.to_json(),
+                "options": {site: option.to_json() for site, option in options.items()},
+            },
+            "space": {"name": self.space.name, "digest": self.space.digest},
+            "rung": self.rung,
+            "reason": self.reason,
+            "base": {"name": self.source.label, "family": self.source.family},
+            "dtype": self.dtype,
+            "params": {"base": self.params[0], "export": self.params[1]},
+            "scores": dict(self.scores),
+            "provenance": dict(self.provenance),
+        }
+
+    def text(self) -> str:
+        """Returns the model card."""
+        parts = [
+            self._front_matter(),
+            f"# {self.source.label}, pruned",
+            f"This is `{self.source.label}` with parts removed by "
+            f"[evoprune](https://pypi.org/project/evoprune/) (pattern `{self.pattern.id}` of the "
+            f"space `{self.space.name}`). It was not trained after that unless the provenance in "
+            f"`{RECORD}` says so.",
+            "## What was removed",
+            "\n".join(f"- {line}" for line in in_words(self.space, self.pattern))
+            or "Nothing: this is the dense model.",
+            self._size(),
+            "## Scores",
+            score_table(self.scores),
+            "## How to load it",
+            self._loading(),
+            "## Licence",
+            "The licence of the base model applies to this one as well: read it there.",
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def _front_matter(self) -> str:
+        lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+        if self.source.label == self.source.name_or_path:
+            lines.insert(0, f"base_model: {json.dumps(self.source.label)}")
+        return "\n".join(["---", *lines, "tags:", "- evoprune", "- pruned", "---"])
+
+    def _size(self) -> str:
+        before, after = self.params
+        saved = "" if before == after else f" ({after / before:.1%})"
+        lines = [
+            f"Parameters: {before:,} before, {after:,} now{saved}, stored as {self.dtype}.",
+            f"Rung of the export: **{self.rung}**. {self.reason}",
+        ]
+        if self.rung == "dense-masked":
+            lines.append(
+                "Removed parts are zeros in tensors of the old shapes: this **saves nothing**, "
+                "neither memory nor time. It computes what the pattern computes, no more."
+            )
+        return "\n\n".join(lines)
+
+    def _loading(self) -> str:
+        code = [
+            "```python",
+            "from transformers import AutoModelForCausalLM"
+            + (", AutoTokenizer" if self.tokenizer else ""),
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")',
+        ]
+        if self.tokenizer:
+            code.append('tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")')
+        text = "\n".join([*code, "```"]) + "\n\nevoprune is not needed."
+        if not self.tokenizer:
+            text += " No tokenizer was found beside the base model, so none is here."
+        return text
+
+
+def score_table(scores: Mapping[str, float]) -> str:
+    """Returns the scores as Markdown: a row a metric, a column a split, intervals in brackets."""
+    rows: dict[str, dict[str, str]] = {}
+    plain: list[str] = []
+    for column, value in scores.items():
+        match = _COLUMN.fullmatch(column)
+        if match is None:
+            plain.append(f"- {column}: {_number(value)}")
+        elif match[3] is None or not {f"{match[1]}_{match[2]}"} <= set(scores):
+            split, metric = column.split("_", 1)
+            low, high = scores.get(f"{column}_low"), scores.get(f"{column}_high")
+            bounds = "" if low is None or high is None else f" [{_number(low)}, {_number(high)}]"
+            rows.setdefault(metric, {})[split] = _number(value) + bounds
+    used = [split for split in SPLITS if any(split in row for row in rows.values())]
+    lines = []
+    if rows:
+        lines = ["| " + " | ".join(["metric", *(SPLITS[split] for split in used)]) + " |"]
+        lines.append("|" + "---|" * (len(used) + 1))
+        lines += [
+            "| " + " | ".join([metric, *(row.get(split, "") for split in used)]) + " |"
+            for metric, row in rows.items()
+        ]
+        if any("[" in cell for row in rows.values() for cell in row.values()):
+            lines += ["", "Brackets hold bootstrap intervals."]
+    text = "\n".join(lines + ([""] if lines and plain else []) + plain)
+    return text or "None were given."
+
+
+def _number(value: float) -> str:
+    number = float(value)
+    return f"{int(number):,}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Returns the record of an export, or None if the folder is not one."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+    ours = isinstance(record, dict) and record.get("format") == FORMAT
+    return record if ours else None
+
+
+def check_target(folder: Path) -> None:
+    """Checks that a folder may be written: absent, empty, or an export and nothing but that.
+
+    Raises:
+        ExportError: it holds something that evoprune did not write.
+    """
+    if not folder.exists():
+        return
+    found = [folder] if not folder.is_dir() else [p for p in folder.rglob("*") if not p.is_dir()]
+    record = read_record(folder) if folder.is_dir() else None
+    ours = {RECORD, *(record["files"] if record else ())}
+    foreign = [p for p in found if p == folder or p.relative_to(folder).as_posix() not in ours]
+    if not found or (record and not foreign):
+        return
+    shown = folder.name if not foreign or foreign[0] == folder else foreign[0].name
+    raise ExportError(
+        f"'{folder}' is in the way: evoprune did not write '{shown}'.",
+        "Give another path, or move what is there.",
+    )

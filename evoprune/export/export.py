@@ -1,0 +1,253 @@
+"""Exports a pattern: the writers of the rungs, what is carried over, and a folder written whole."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprune.errors import ExportError, did_you_mean
+from evoprune.export.card import Card, check_target
+from evoprune.export.homogeneous import shrink
+from evoprune.export.ladder import LADDER, Rung, UnfitError, rung_of
+from evoprune.export.masked import mask
+from evoprune.export.subject import Source, Subject
+from evoprune.export.verify import verify as verify_export
+from evoprune.pattern import Pattern
+from evoprune.space import Space
+
+__all__ = ["Exported", "Source", "export_pattern"]
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+SHARD = "5GB"
+TOLERANCE = {"float64": 1e-9}  # of the largest logit; 1e-4 in the other dtypes
+_GENERATION = "generation_config.json"
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of an export.
+
+    Attributes:
+        path: the folder.
+        rung: how the pattern was written.
+        reason: why so.
+        params: parameters of the exported model.
+        bytes: of its weights on disk.
+        max_error: the largest error found in verification, relative to the largest logit; None
+            if it was not verified.
+    """
+
+    path: Path
+    rung: Rung
+    reason: str
+    params: int
+    bytes: int
+    max_error: float | None
+
+
+def _save_shrunk(subject: Subject, folder: Path) -> int:
+    return _save(shrink(subject), folder)
+
+
+def _save_masked(subject: Subject, folder: Path) -> int:
+    return _save(mask(subject), folder)
+
+
+def _save(model: Any, folder: Path) -> int:
+    model.save_pretrained(folder, max_shard_size=SHARD)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# A writer fills the folder with weights and configuration and returns how many parameters it
+# wrote, or raises UnfitError before it writes anything. A rung without a writer is passed over.
+WRITERS: dict[Rung, Callable[[Subject, Path], int]] = {
+    "homogeneous": _save_shrunk,
+    "dense-masked": _save_masked,
+}
+
+
+def export_pattern(
+    source: Source,
+    space: Space,
+    pattern: Pattern,
+    path: Path | str,
+    *,
+    scores: Mapping[str, float],
+    provenance: Mapping[str, Any],
+    tokens: np.ndarray | None = None,
+    verify: bool = True,
+    dtype: str | None = None,
+) -> Exported:
+    """Writes a pattern as a model on the highest rung that it allows, and loads it again.
+
+    Args:
+        source: the base, and the original model.
+        space: the space of the pattern.
+        pattern: what is exported.
+        path: the folder; an earlier export there is replaced, anything else is refused.
+        scores: column → value (``val_nll``, ``report_nll_low`` …) for the model card.
+        provenance: what the run says of itself, as JSON.
+        tokens: (N, T) int64 without padding, to verify with; random ones by default.
+        verify: whether to load the export in a fresh process and compare.
+        dtype: of the weights written; by default the original model's, or that of the search
+            where this is narrower.
+
+    Raises:
+        ExportError: the path is taken, the disk is full, or the export is not what was searched.
+    """
+    target = Path(path).absolute()
+    chosen = _dtype(source, dtype)
+    subject = Subject.load(source, space, pattern, chosen)
+    with _writing(target) as folder:
+        rung, reason, params = _climb_down(subject, folder)
+        tokenizer = _carry_over(source, folder)
+        before = subject.params(space.dense)
+        Card(
+            source, space, pattern, rung, reason, chosen, (before, params), tokenizer,
+            scores, provenance,
+        ).write(folder)  # fmt: skip
+        error = _verified(subject, source, folder, tokens) if verify else None
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return Exported(target, rung, reason, params, size, error)
+
+
+def _climb_down(subject: Subject, folder: Path) -> tuple[Rung, str, int]:
+    """Writes the model on the first rung, from the highest allowed down, that takes it."""
+    highest, reason = rung_of(subject.space, subject.pattern)
+    for rung in LADDER[LADDER.index(highest) :]:
+        writer = WRITERS.get(rung)
+        if writer is None:
+            reason += f" It is {rung}, which evoprune does not write yet."
+            continue
+        try:
+            return rung, reason, writer(subject, folder)
+        except UnfitError as why:
+            reason = str(why)
+    raise ExportError(f"No rung holds the pattern: {reason}", "Export another pattern.")
+
+
+def _dtype(source: Source, asked: str | None) -> str:
+    """Returns the dtype to export in."""
+    import torch
+    from transformers import AutoConfig
+
+    if asked is not None:
+        if asked not in DTYPES:
+            raise ExportError(f"'{asked}' is no dtype to export in.", did_you_mean(asked, DTYPES))
+        return asked
+    try:
+        config = AutoConfig.from_pretrained(
+            source.name_or_path,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+        )
+    except Exception:  # a model made in memory has no folder to ask
+        return source.dtype
+    stored = str(getattr(config, "dtype", None)).removeprefix("torch.")
+    if stored not in DTYPES:
+        return source.dtype
+    width = {name: getattr(torch, name).itemsize for name in DTYPES}
+    return stored if width[stored] < width[source.dtype] else source.dtype
+
+
+def _carry_over(source: Source, folder: Path) -> bool:
+    """Copies generation config and tokenizer; returns whether there is a tokenizer."""
+    from transformers import AutoTokenizer
+
+    generation = _file(source, _GENERATION)
+    if generation is not None:
+        # Copied as it is: transformers refuses to save some that it loads.
+        shutil.copyfile(generation, folder / _GENERATION)
+    if not any(_file(source, name) for name in _TOKENIZER):
+        return False
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.name_or_path,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+        )
+    except Exception as error:  # whatever a file or a foreign class may raise
+        raise ExportError(
+            f"The tokenizer of '{source.name_or_path}' cannot be loaded: "
+            f"{' '.join(str(error).split())[:200]}.",
+            "Mend the tokenizer's files beside the model.",
+        ) from error
+    tokenizer.save_pretrained(folder)
+    return True
+
+
+def _file(source: Source, name: str) -> str | None:
+    """Returns where a file of the original model lies, fetched if need be; None without it."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(
+            source.name_or_path,
+            name,
+            revision=source.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError):  # neither a folder nor a hub id
+        return None
+    return None if found is None else str(found)
+
+
+def _verified(subject: Subject, source: Source, folder: Path, tokens: np.ndarray | None) -> float:
+    if tokens is None or tokens.size == 0:
+        vocabulary = subject.model.get_input_embeddings().weight.shape[0]
+        tokens = np.random.default_rng(0).integers(0, vocabulary, (2, 24))
+    # Enough to tell, and the logits of a large vocabulary still fit.
+    tokens = tokens[:4, :64]
+    expected = subject.logits(tokens)
+    tolerance = TOLERANCE.get(str(expected.dtype), 1e-4)
+    return verify_export(
+        folder, tokens, expected, tolerance, trust_remote_code=source.trust_remote_code
+    )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[Path]:
+    """Gives a folder beside the target that takes its place at the end, whole or not at all.
+
+    Raises:
+        ExportError: the target is taken, or cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    check_target(target)
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        yield new
+        check_target(target)
+        _swap(new, target, old)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"'{target}' cannot be written: {getattr(error, 'strerror', None) or error}.",
+            "Free disk space or correct the permissions, then export again.",
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Puts a folder in the place of the target, or leaves the target as it was."""
+    replaced = target.exists()
+    if replaced:
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        if replaced:
+            old.rename(target)
+        raise

@@ -1,0 +1,64 @@
+"""The first rung: a smaller model of the base's own class, which loads without evoprune."""
+
+from typing import TYPE_CHECKING, Any
+
+from evoprune.errors import ExportError
+from evoprune.export.ladder import UnfitError, equal_widths, kept_blocks
+from evoprune.export.subject import Subject
+
+if TYPE_CHECKING:
+    import torch
+
+
+def shrink(subject: Subject) -> Any:
+    """Returns the smaller model of a homogeneous pattern.
+
+    Raises:
+        UnfitError: the class of the model does not accept such a configuration.
+        ExportError: the model does not have the parameters that the cost table counted.
+    """
+    model = subject.rebuild(smaller_config(subject), smaller_state(subject))
+    held, counted = sum(p.numel() for p in model.parameters()), subject.params(subject.pattern)
+    if held != counted:
+        raise ExportError(
+            f"The smaller model has {held:,} parameters, the cost table counts {counted:,}.",
+            "Report this: the family's cost table does not describe the model.",
+        )
+    return model
+
+
+def smaller_config(subject: Subject) -> Any:
+    """Returns the configuration of the smaller model.
+
+    Raises:
+        UnfitError: the class of the model does not accept it.
+    """
+    space, pattern = subject.space, subject.pattern
+    config = subject.family.keep_blocks(subject.model.config, kept_blocks(space, pattern))
+    widths = equal_widths(space, pattern)
+    if widths:
+        config = subject.family.narrow(config, widths)
+    try:
+        type(config).from_dict(config.to_dict())
+    except Exception as error:  # a configuration class validates with errors of its own
+        reason = " ".join(str(error).split("\n")[-1].split()).removeprefix("ValueError: ")
+        raise UnfitError(
+            f"{type(config).__name__} refuses these widths: {reason.rstrip('.')}."
+        ) from error
+    return config
+
+
+def smaller_state(subject: Subject) -> dict[str, "torch.Tensor"]:
+    """Returns the tensors that stay, cut, under the names that they have in the smaller model."""
+    held = subject.model.state_dict()
+    rows = {
+        row.name: row
+        for row in subject.table.tensors()
+        if not subject.realised.gone(row, subject.parents)
+    }
+    kept = kept_blocks(subject.space, subject.pattern)
+    names = subject.family.block_tensors(kept, [*rows, *subject.buffers()])
+    return {
+        new: (subject.realised.cut(held[old], rows[old]) if old in rows else held[old]).contiguous()
+        for new, old in names.items()
+    }

@@ -1,0 +1,146 @@
+"""What is exported: a base model taken apart, and what a pattern does to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evoprune.costs import CostTable
+from evoprune.errors import ExportError
+from evoprune.evaluation.realise import Realised
+from evoprune.pattern import Pattern
+from evoprune.space import Space
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a searched model comes from.
+
+    Attributes:
+        folder: the run's ``ranks`` folder, with config.json and base.safetensors.
+        name_or_path: the original model; its tokenizer and generation config are carried over.
+        dtype: the dtype that the search computed in.
+        family: the family's name.
+        trust_remote_code: whether the model's own code may be run.
+        revision: the original model's revision on the hub.
+    """
+
+    folder: Path
+    name_or_path: str
+    dtype: str
+    family: str
+    trust_remote_code: bool = False
+    revision: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The original model's name; for a folder its last part, so that no path is published."""
+        path = Path(self.name_or_path)
+        return path.resolve().name if path.exists() else self.name_or_path
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A base model, its family and table, and a pattern over its sites."""
+
+    model: Any
+    family: Any
+    table: CostTable
+    space: Space
+    pattern: Pattern
+    realised: Realised
+    parents: Mapping[str, str | None]
+
+    @classmethod
+    def load(cls, source: Source, space: Space, pattern: Pattern, dtype: str) -> "Subject":
+        """Returns the base model in a dtype, taken apart.
+
+        Raises:
+            ExportError: the space was made for another model.
+            ModelError: the base cannot be read.
+        """
+        from evoprune.evaluation.dense import load_base
+        from evoprune.families.load import family_of
+
+        model = load_base(Path(source.folder), dtype, "cpu", source.trust_remote_code)
+        family = family_of(model, source.family)
+        sites = {site.name: site for site in family.sites(model)}
+        if sites != dict(space.sites):
+            raise ExportError(
+                f"The space '{space.name}' has other sites than the model in the ranks folder.",
+                "Use the space and the ranks of one and the same run.",
+            )
+        return cls(
+            model=model,
+            family=family,
+            table=family.table(model, 1),
+            space=space,
+            pattern=pattern,
+            realised=Realised.of(space.options(pattern)),
+            parents={site.name: site.parent for site in sites.values()},
+        )
+
+    def params(self, pattern: Pattern) -> int:
+        """Returns how many parameters a pattern keeps, by the cost table."""
+        X = self.space.encode([pattern])
+        return round(float(self.table.cost("params", self.space, X)[0]))
+
+    def buffers(self) -> dict[str, "torch.Tensor"]:
+        """Returns the buffers that are saved with the weights."""
+        held = self.model.state_dict()
+        return {name: held[name] for name, _ in self.model.named_buffers() if name in held}
+
+    def rebuild(self, config: Any, state: Mapping[str, "torch.Tensor"]) -> Any:
+        """Returns a model of the base's class with another configuration and state.
+
+        Raises:
+            ExportError: the state does not fit the configuration exactly.
+        """
+        kind = type(self.model)
+        try:
+            made, info = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(state),
+                dtype=self.model.dtype,
+                output_loading_info=True,
+            )
+        except RuntimeError as error:  # what transformers raises for tensors of another shape
+            raise _unlike(kind.__name__, str(error)) from error
+        wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
+        if wrong:
+            raise _unlike(kind.__name__, f"{len(wrong)} tensors do not match: {wrong[0]} …")
+        return made.eval().requires_grad_(False)
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        """Returns the realised pattern's logits (N, T, V) of tokens (N, T), by the stages.
+
+        They are computed in float32 at least, from the weights as they are exported: the model is
+        converted, so call this last.
+        """
+        import torch
+
+        from evoprune.evaluation.passes import forward
+        from evoprune.evaluation.realise import Realiser
+
+        model = self.model if self.model.dtype == torch.float64 else self.model.float()
+        stages, options = self.family.stages(model), self.space.options(self.pattern)
+        found = []
+        with torch.inference_mode(), Realiser(model, self.table).apply(options) as realised:
+            for row in tokens:
+                batch = torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64))[None]
+                features = forward(stages, batch, realised.dropped)
+                found.append(stages.logits(features).numpy())
+        return np.concatenate(found)
+
+
+def _unlike(kind: str, why: str) -> ExportError:
+    return ExportError(
+        f"The weights of the pattern do not fit {kind}: {' '.join(why.split())[:200]}.",
+        "Report this: the family and the class disagree about the model.",
+    )

@@ -1,0 +1,100 @@
+"""Checks, in a fresh process without evoprune, that an export computes what was searched."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprune.errors import ExportError
+from evoprune.export import fresh
+
+
+def verify(
+    folder: Path,
+    tokens: np.ndarray,
+    expected_logits: np.ndarray,
+    tolerance: float = 1e-4,
+    *,
+    trust_remote_code: bool = False,
+) -> float:
+    """Returns the largest error of an exported model, relative to the largest logit.
+
+    The model is loaded by stock classes in a new isolated process in which evoprune cannot be
+    imported. Compared are its logits with the expected ones, and decoding with the key–value
+    cache (steps of one and more tokens, generation, left padding) with the full forward.
+
+    Args:
+        folder: the export.
+        tokens: (N, T) int64, without padding.
+        expected_logits: (N, T, V) in float32 or float64; the model is loaded in that dtype.
+        tolerance: the largest error allowed.
+        trust_remote_code: whether the model's own code may be run.
+
+    Raises:
+        ExportError: the export cannot be loaded, or computes something else.
+    """
+    with tempfile.TemporaryDirectory(prefix="evoprune-verify-") as name:
+        work = Path(name)
+        np.save(work / "tokens.npy", np.ascontiguousarray(tokens, dtype=np.int64))
+        job = _job(folder, str(expected_logits.dtype), trust_remote_code)
+        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        _run(work)
+        result: dict[str, Any] = json.loads((work / "result.json").read_text(encoding="utf-8"))
+        logits = np.load(work / "logits.npy", allow_pickle=False)
+    errors = {
+        "its logits are not those of the searched pattern": _difference(logits, expected_logits),
+        "decoding with the key–value cache gives other logits": float(result["steps"]),
+        "greedy generation with the cache gives other logits": float(result["generate"]),
+    }
+    for what, error in errors.items():
+        if not error <= tolerance:
+            raise ExportError(
+                f"The exported model was loaded again, and {what} "
+                f"(by {error:.1e} of the largest; {tolerance:.0e} is allowed).",
+                "Report this; `verify: false` keeps the export for a look at it.",
+            )
+    return max(errors.values())
+
+
+def _job(folder: Path, dtype: str, trust_remote_code: bool) -> dict[str, Any]:
+    import torch
+
+    return {
+        "folder": str(Path(folder).resolve()),
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "threads": torch.get_num_threads(),
+        "path": [path for path in sys.path if path],
+    }
+
+
+def _run(work: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", fresh.__file__, str(work)],
+        cwd=work,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        raise ExportError(
+            f"A fresh process cannot load the exported model (status {done.returncode}): "
+            f"{lines[-1].strip()[:300] if lines else 'it said nothing'}.",
+            "Free memory if there was too little; else report this.",
+        )
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    scale = max(float(np.abs(expected).max()), 1e-9)
+    return float(np.abs(found - expected).max() / scale)

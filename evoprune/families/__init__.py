@@ -1,0 +1,1 @@
+"""How a style of network is taken apart: its sites, its cost table and its stages."""

@@ -1,0 +1,277 @@
+"""Decoder language models in the style of Llama: pre-norm attention and MLP sub-blocks.
+
+Covers every Hugging Face class whose decoder layers hold ``self_attn`` (q, k, v, o projections),
+``mlp`` (gate, up, down), ``input_layernorm`` and ``post_attention_layernorm``: Llama, Mistral,
+Qwen2, Qwen3, SmolLM3 and their like. A model is accepted because it is built so *and* because its
+stages reproduce its own ``forward`` (``evaluation.dense.check_stages``), never by its name.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.errors import ModelError
+from evoprune.space import Site
+
+if TYPE_CHECKING:
+    import torch
+
+LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+
+
+@dataclass(frozen=True)
+class State:
+    """What one stage hands to the next."""
+
+    hidden: "torch.Tensor"  # (B, T, H)
+    rotary: tuple["torch.Tensor", "torch.Tensor"]  # cos and sin, (1, T, head_dim)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that the sites and the cost table need."""
+
+    hidden: int
+    vocabulary: int
+    layers: int
+    kv_heads: int
+    group: int  # query heads per key–value head
+    head_dim: int
+    channels: tuple[int, ...]  # of the MLP, by layer
+
+
+class Decoder:
+    """The family ``decoder``."""
+
+    name = "decoder"
+
+    def fits(self, model: Any) -> bool:
+        """Returns whether the model is built in this family's style."""
+        layers = getattr(getattr(model, "model", None), "layers", None)
+        if layers is None or len(layers) == 0 or not hasattr(model, "lm_head"):
+            return False
+        return all(
+            {name for name, _ in layer.named_children()} == LAYER_PARTS
+            and all(hasattr(layer.self_attn, f"{part}_proj") for part in "qkvo")
+            and all(hasattr(layer.mlp, f"{part}_proj") for part in ("gate", "up", "down"))
+            for layer in layers
+        )
+
+    def shape(self, model: Any) -> Shape:
+        """Returns the sizes of a model that fits, read off its tensors."""
+        layers = model.model.layers
+        attention = layers[0].self_attn
+        head_dim = attention.head_dim
+        kv_heads = attention.k_proj.weight.shape[0] // head_dim
+        return Shape(
+            hidden=model.model.embed_tokens.weight.shape[1],
+            vocabulary=model.lm_head.weight.shape[0],
+            layers=len(layers),
+            kv_heads=kv_heads,
+            group=attention.q_proj.weight.shape[0] // head_dim // kv_heads,
+            head_dim=head_dim,
+            channels=tuple(layer.mlp.gate_proj.weight.shape[0] for layer in layers),
+        )
+
+    def sites(self, model: Any) -> list[Site]:
+        """Returns blocks, their attention with its kv groups, their MLP with its channels."""
+        shape = self.shape(model)
+        sites = []
+        for i in range(shape.layers):
+            block, attn, mlp = f"layers.{i}", f"layers.{i}.attn", f"layers.{i}.mlp"
+            sites += [
+                Site(block, "block"),
+                Site(attn, "attn", parent=block),
+                Site(f"{attn}.heads", "heads", shape.kv_heads, parent=attn),
+                Site(mlp, "mlp", parent=block),
+                Site(f"{mlp}.channels", "channels", shape.channels[i], parent=mlp),
+            ]
+        return sites
+
+    def table(self, model: Any, context: int) -> CostTable:
+        """Returns the cost table; FLOPs are per token of a sequence of ``context`` tokens.
+
+        ``kv_bytes`` is the key–value cache per token. Attention's own products are counted in
+        full (queries times all keys), as the kernels execute them.
+        """
+        import torch
+
+        shape = self.shape(model)
+        size = torch.empty((), dtype=model.dtype).element_size()
+        tied = model.lm_head.weight is model.model.embed_tokens.weight
+        rows = []
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            if name == "lm_head.weight" and tied:
+                dims = (fixed(shape.vocabulary), fixed(shape.hidden))
+                rows.append(Row(name, dims, weights={"flops": 2.0}, tensor=False))
+                continue
+            row = self._row(name, parameter, shape)
+            weights = {"params": 1.0, "flops": row.weights.get("flops", 0.0), "bytes": float(size)}
+            rows.append(replace(row, weights=weights))
+        for i in range(shape.layers):
+            rows += self._attention_rows(i, shape, context, size)
+        return CostTable(tuple(rows))
+
+    def _row(self, name: str, parameter: "torch.Tensor", shape: Shape) -> Row:
+        """Returns the row of one parameter: dimensions, gates, and 2 FLOPs if it is multiplied."""
+        matrix = {"flops": 2.0} if parameter.ndim == 2 else {}
+        if not name.startswith("model.layers."):
+            dims = tuple(fixed(extent) for extent in parameter.shape)
+            return Row(name, dims, weights={} if "embed" in name else matrix)
+        index, part = name.removeprefix("model.layers.").split(".", 1)
+        block, attn, mlp = f"layers.{index}", f"layers.{index}.attn", f"layers.{index}.mlp"
+        heads = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim)
+        queries = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim * shape.group)
+        channels = of_site(f"{mlp}.channels", shape.channels[int(index)])
+        cut: dict[str, tuple[tuple[Part, ...], int]] = {
+            "self_attn.q_proj": (queries, 0),
+            "self_attn.k_proj": (heads, 0),
+            "self_attn.v_proj": (heads, 0),
+            "self_attn.o_proj": (queries, 1),
+            "mlp.gate_proj": (channels, 0),
+            "mlp.up_proj": (channels, 0),
+            "mlp.down_proj": (channels, 1),
+        }
+        gates = {
+            "self_attn": (attn,),
+            "input_layernorm": (attn,),
+            "mlp": (mlp,),
+            "post_attention_layernorm": (mlp,),
+        }
+        gate = gates.get(part.split(".", 1)[0], (block,))
+        dims_list = [fixed(extent) for extent in parameter.shape]
+        module = part.rpartition(".")[0]
+        if module in cut:
+            dim, axis = cut[module]
+            if axis < parameter.ndim:
+                dims_list[axis] = dim
+        expected = tuple(sum(p.size for p in dim) for dim in dims_list)
+        if expected != tuple(parameter.shape):
+            raise ModelError(
+                f"The tensor '{name}' has the shape {tuple(parameter.shape)}, not {expected}.",
+                "This model is not built like Llama; write a family for it "
+                "(README, «add your own»).",
+            )
+        return Row(name, tuple(dims_list), gate, matrix)
+
+    def _attention_rows(self, index: int, shape: Shape, context: int, size: int) -> list[Row]:
+        """Returns the products of attention, and the cache: costs without parameters."""
+        attn = f"layers.{index}.attn"
+        queries = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim * shape.group)
+        heads = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim)
+        # Queries times keys and weights times values: two products of two FLOPs each.
+        scores = Row(f"{attn}.scores", (queries, fixed(context)), (attn,), {"flops": 4.0}, False)
+        cache = Row(f"{attn}.cache", (heads,), (attn,), {"kv_bytes": 2.0 * size}, False)
+        return [scores, cache]
+
+    def stages(self, model: Any) -> "DecoderStages":
+        """Returns the model as stages that can be run one by one."""
+        return DecoderStages(model)
+
+    def keep_blocks(self, config: Any, kept: list[int]) -> Any:
+        """Returns a copy of the model's configuration for the blocks that stay.
+
+        Every list with an entry per layer (``layer_types`` …) is cut as well.
+        """
+        import copy
+
+        cut = copy.deepcopy(config)
+        layers = config.num_hidden_layers
+        for name, value in list(vars(config).items()):
+            # A list of end tokens may be as long as the model is deep.
+            if name == "architectures" or name.endswith(("token_id", "token_ids")):
+                continue
+            if isinstance(value, (list, tuple)) and len(value) == layers:
+                setattr(cut, name, [value[i] for i in kept])
+        cut.num_hidden_layers = len(kept)
+        return cut
+
+    def narrow(self, config: Any, widths: Mapping[str, int]) -> Any:
+        """Returns a copy of the configuration with equal widths in every layer.
+
+        Args:
+            config: of the model.
+            widths: units that every layer keeps, by kind of site (``heads``, ``channels``).
+        """
+        import copy
+
+        cut = copy.deepcopy(config)
+        if "heads" in widths:
+            heads = config.num_attention_heads
+            group = heads // config.num_key_value_heads
+            # Fewer heads would change the default, hidden size ÷ heads.
+            cut.head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+            cut.num_attention_heads = widths["heads"] * group
+            cut.num_key_value_heads = widths["heads"]
+        if "channels" in widths:
+            cut.intermediate_size = widths["channels"]
+        return cut
+
+    def block_tensors(self, kept: list[int], names: Collection[str]) -> dict[str, str]:
+        """Returns new name → old name of the tensors of a model with only the blocks ``kept``."""
+        renamed: Mapping[int, int] = {old: new for new, old in enumerate(kept)}
+        found = {}
+        for name in names:
+            if not name.startswith("model.layers."):
+                found[name] = name
+                continue
+            index, part = name.removeprefix("model.layers.").split(".", 1)
+            if int(index) in renamed:
+                found[f"model.layers.{renamed[int(index)]}.{part}"] = name
+        return found
+
+    def silence(self, site: str) -> list[str]:
+        """Returns the tensors that, set to zero, make a dropped site add nothing."""
+        index = site.split(".")[1]
+        attn = [f"model.layers.{index}.self_attn.o_proj.{kind}" for kind in ("weight", "bias")]
+        mlp = [f"model.layers.{index}.mlp.down_proj.{kind}" for kind in ("weight", "bias")]
+        if site.endswith(".attn"):
+            return attn
+        return mlp if site.endswith(".mlp") else attn + mlp
+
+
+class DecoderStages:
+    """embed → block 0 … block n−1 → head, with the library's own modules."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.n_blocks = len(model.model.layers)
+
+    def embed(self, tokens: "torch.Tensor") -> State:
+        """Returns the state before the first block, of tokens (B, T).
+
+        Padding may only stand at the right: no mask is built, and causal attention never looks
+        there.
+        """
+        import torch
+
+        body = self.model.model
+        hidden = body.embed_tokens(tokens)
+        positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)
+        return State(hidden, body.rotary_emb(hidden, position_ids=positions))
+
+    def block(self, index: int, state: State, dropped: Collection[str]) -> State:
+        """Returns the state after a block; a dropped sub-block is not run at all."""
+        name = f"layers.{index}"
+        if name in dropped:
+            return state
+        layer, hidden = self.model.model.layers[index], state.hidden
+        if f"{name}.attn" not in dropped:
+            out, _ = layer.self_attn(
+                hidden_states=layer.input_layernorm(hidden),
+                position_embeddings=state.rotary,
+                attention_mask=None,
+            )
+            hidden = hidden + out
+        if f"{name}.mlp" not in dropped:
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return State(hidden, state.rotary)
+
+    def features(self, state: State) -> "torch.Tensor":
+        """Returns the normalised hidden states that the head reads (B, T, H)."""
+        return self.model.model.norm(state.hidden)
+
+    def logits(self, features: "torch.Tensor") -> "torch.Tensor":
+        """Returns the logits (…, V) of features (…, H)."""
+        return self.model.lm_head(features)

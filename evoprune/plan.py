@@ -1,0 +1,181 @@
+"""Looks before leaping: what a search would take, what it would calibrate on, what there is."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprune.config import Config, load_config
+from evoprune.console import Console
+from evoprune.errors import ConfigError, did_you_mean
+from evoprune.registry import REGISTRIES, load_plugin
+from evoprune.shipped import resolved, shipped
+
+Rows = list[list[str]]
+
+
+def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
+    """Returns what a search would take; nothing is written but a temporary folder.
+
+    Seconds come from one timed pass of the dense model over the calibration set.
+
+    Raises:
+        EvopruneError: the configuration, the model or the data cannot be used.
+    """
+    from evoprune.evaluation.worker import Worker
+    from evoprune.session import open_session, worker_count
+
+    checked = load_config(config, overrides)
+    with tempfile.TemporaryDirectory(prefix="evoprune-plan-") as scratch:
+        inner = checked.model_copy(update={"output": str(Path(scratch) / "run")})
+        session = open_session(inner, Console(stream=None))
+        try:
+            problem, spec = session.problem, session.spec
+            worker = Worker(spec)
+            worker.evaluate(problem.space.dense)  # maps the weights; only the second is timed
+            began = time.perf_counter()
+            evaluation = worker.evaluate(problem.space.dense)
+            seconds = time.perf_counter() - began
+            base = (session.folder.ranks / "base.safetensors").stat().st_size
+        finally:
+            session.close()
+    count = worker_count(checked)
+    return _rows(checked, problem, evaluation.tokens, seconds, base, count)
+
+
+def _rows(
+    config: Config, problem: Any, tokens: float, seconds: float, base: int, count: int
+) -> Rows:
+    space = problem.space
+    n_eval = config.search.n_eval
+    if n_eval is None:
+        pop = config.search.algorithm.options.get("pop_size", 24)
+        n_eval = pop * (config.search.n_gen or 1)
+    share = float(problem.share(_sample(space)).mean())
+    rows = [
+        ["space", f"{space.name}: {len(space.genes)} genes, {space.size:.4g} candidates"],
+        ["evaluations", f"{min(n_eval, space.size):,}"],
+        [
+            "dense-equivalent tokens",
+            f"{n_eval * tokens * share:,.0f} (at the mean FLOPs share "
+            f"{share:.2f} of a stratified sample)",
+        ],
+        [
+            "one dense pass",
+            f"{seconds:.2f} s for {tokens:,.0f} tokens, {config.workers.threads} thread",
+        ],
+        [
+            "search",
+            f"about {n_eval * seconds * share / count:.0f} s with {count} "
+            f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
+        ],
+        ["weights", f"{base / 1e6:.1f} MB, mapped once per machine"],
+        ["disk", f"{base / 1e6:.1f} MB and about {n_eval * 700 / 1e6:.1f} MB of journal"],
+    ]
+    if n_eval >= space.size:
+        rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
+    return rows
+
+
+def _sample(space: Any) -> np.ndarray:
+    from evoprune.search.starts import stratified
+
+    return np.asarray(space.canonical(stratified(space, 64, np.random.default_rng(0))))
+
+
+def clusters(config: str | Path, overrides: Sequence[str] = ()) -> tuple[list[str], Rows]:
+    """Returns the clusters of the calibration pool, a row each.
+
+    Raises:
+        EvopruneError: the configuration, the model or the data cannot be used.
+    """
+    from evoprune.calibration.cluster import purity
+    from evoprune.evaluation.prepare import look
+
+    checked = load_config(config, overrides)
+    for plugin in checked.plugins:
+        load_plugin(plugin)
+    seen = look(checked)
+    pool, labels = seen.pool, seen.calibrated.clusters.labels
+    kinds = purity(labels, pool.kinds)
+    rows = []
+    for cluster in range(seen.calibrated.clusters.n_clusters):
+        members = np.flatnonzero(labels == cluster)
+        picked = int((seen.calibrated.selection.clusters == cluster).sum())
+        near = members[seen.calibrated.clusters.distances[members].argmin()]
+        kind, share = kinds[cluster]
+        rows.append(
+            [
+                str(cluster),
+                str(len(members)),
+                str(picked),
+                f"{share:.0%} {kind}",
+                f"{seen.nll[members].mean():.3f}",
+                pool.excerpts(seen.tokenizer, [int(near)], 60)[0],
+            ]
+        )
+    return ["cluster", "pool", "picked", "purity", "dense nll", "nearest to the centroid"], rows
+
+
+def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list[str], Rows]:
+    """Returns the parts of a kind, with their options and first line of documentation.
+
+    Raises:
+        ConfigError: there is no such kind of part.
+    """
+    for plugin in plugins:
+        load_plugin(plugin)
+    if what == "sites":
+        return ["site", "kind", "units", "parent", "parameters"], _sites(config)
+    if what in ("spaces", "experiments"):
+        pattern = "search_spaces/*/*.yaml" if what == "spaces" else "experiments/*/config.yaml"
+        names = shipped(pattern)
+        if what == "spaces":
+            names = [n.removeprefix("search_spaces/").removesuffix(".yaml") for n in names]
+        return [what.removesuffix("s")], [[name] for name in names]
+    if what not in REGISTRIES:
+        raise ConfigError(
+            f"There is nothing called '{what}' to list.",
+            did_you_mean(what, [*REGISTRIES, "sites", "spaces", "experiments"]),
+        )
+    registry = REGISTRIES[what]
+    rows = []
+    for name in registry.names():
+        part = registry.load(name)
+        text = " ".join((part.__doc__ or "").split("\n\n")[0].split())
+        text = text.removeprefix(f"``{name}``: ")
+        options = ""
+        if is_dataclass(part):
+            options = ", ".join(f.name for f in fields(part) if f.init)
+        goal = getattr(part, "goal", "")
+        rows.append([name, goal, options, text] if what == "objectives" else [name, options, text])
+    header = ["name", "goal", "options", "what"] if what == "objectives" else ["name", "options"]
+    return (header if what == "objectives" else [*header, "what"]), rows
+
+
+def _sites(config: str | None) -> Rows:
+    from evoprune.families.load import family_of, load_model
+
+    if config is None:
+        raise ConfigError(
+            "Whose sites?", "Name a configuration or a model folder: evoprune ls sites MODEL."
+        )
+    name = load_config(config).model.name_or_path if config.endswith(".yaml") else config
+    model = load_model(resolved(name))
+    family = family_of(model)
+    table = family.table(model, 1)
+    under: dict[str, float] = {}
+    for row in table.tensors():
+        size = float(np.prod([sum(part.size for part in dim) for dim in row.dims]))
+        for gate in row.gates:
+            under[gate] = under.get(gate, 0.0) + size
+    sites = family.sites(model)
+    for site in reversed(sites):
+        if site.parent is not None and site.kind in ("attn", "mlp"):
+            under[site.parent] = under.get(site.parent, 0.0) + under.get(site.name, 0.0)
+    size = {name: f"{count:,.0f}" for name, count in under.items()}
+    return [[s.name, s.kind, str(s.units), s.parent or "", size.get(s.name, "")] for s in sites]

@@ -1,0 +1,142 @@
+"""The seams between the layers: what an objective, an evaluation and an evaluator are."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from evoprune.costs import CostTable
+from evoprune.metrics import Table
+from evoprune.pattern import Pattern
+from evoprune.space import Space
+
+Goal = Literal["min", "max"]
+Failure = Literal["deterministic", "transient"]
+
+
+@runtime_checkable
+class TableObjective(Protocol):
+    """A number read off the tables of passes, and the tables of the dense model beside them.
+
+    ``deterministic`` is False where the same pattern may get another value on another day.
+    ``passes`` names the passes whose tables it needs; objectives that share one share the forward.
+    """
+
+    goal: Goal
+    unit: str
+    deterministic: bool
+    passes: tuple[str, ...]
+
+    def value(self, tables: Mapping[str, Table], dense: Mapping[str, Table]) -> float:
+        """Returns the objective's value; not finite where it cannot be told."""
+        ...
+
+
+@runtime_checkable
+class CostObjective(Protocol):
+    """A number known from the cost table alone, for a whole population at once."""
+
+    goal: Goal
+    unit: str
+    deterministic: bool
+
+    def costs(self, table: CostTable, space: Space, X: np.ndarray) -> np.ndarray:
+        """Returns the value of each candidate of ``X`` (P, n_var), float64 (P,)."""
+        ...
+
+
+Objective = TableObjective | CostObjective
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of a pattern at a rung of a split.
+
+    Attributes:
+        pattern: the pattern.
+        split: ``search``, ``validation`` or ``report``.
+        rung: the rung's number; -1 is the whole split.
+        values: objective name → value; empty if it failed.
+        seconds: worker seconds.
+        tokens: dense-equivalent tokens (or images): what was executed, in units of dense work.
+        error: why it failed, if it did.
+        failure: ``deterministic`` if it would fail again, ``transient`` if it might not.
+        tables: pass → table, where the caller asked for them.
+    """
+
+    pattern: Pattern
+    split: str
+    rung: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    tokens: float = 0.0
+    error: str | None = None
+    failure: Failure | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the evaluation as a journal record."""
+        record: dict[str, Any] = {
+            "type": "evaluation",
+            "id": self.pattern.id,
+            "pattern": self.pattern.to_json(),
+            "split": self.split,
+            "rung": self.rung,
+            "values": dict(self.values),
+            "seconds": round(self.seconds, 6),
+            "tokens": self.tokens,
+        }
+        if self.error is not None:
+            record |= {"error": self.error, "failure": self.failure}
+        if self.tables:
+            record["tables"] = {name: table.to_json() for name, table in self.tables.items()}
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
+        """Returns the evaluation of a journal record."""
+        return cls(
+            pattern=Pattern.from_json(record["pattern"]),
+            split=record["split"],
+            rung=record["rung"],
+            values=record["values"],
+            seconds=record["seconds"],
+            tokens=record["tokens"],
+            error=record.get("error"),
+            failure=record.get("failure"),
+            tables={
+                name: Table.from_json(table) for name, table in record.get("tables", {}).items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """Patterns to evaluate.
+
+    Attributes:
+        patterns: which.
+        split: on which examples.
+        rung: on which slice of them; -1 for all.
+        tables: whether tables come back.
+        stopping: asked before each pattern; once it says yes no further one is begun.
+    """
+
+    patterns: Sequence[Pattern]
+    split: str = "search"
+    rung: int = -1
+    tables: bool = False
+    stopping: Callable[[], bool] = lambda: False
+
+
+class Evaluator(Protocol):
+    """Evaluates patterns; evaluations come as they finish, in any order."""
+
+    def evaluate(self, request: Request) -> Iterator[Evaluation]:
+        """Yields one evaluation for each pattern of the request."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the evaluator holds."""
+        ...

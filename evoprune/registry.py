@@ -1,0 +1,162 @@
+"""Named parts that are imported only when they are used.
+
+A registry maps a name to ``"module:attribute"``. Packages add names through entry points
+(``evoprune.criteria``, ``evoprune.objectives`` …), scripts through ``register`` or ``--plugin``.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from evoprune.errors import ConfigError, did_you_mean
+
+
+class Registry:
+    """The parts of one kind, by name.
+
+    Args:
+        kind: the word for one part, used in messages.
+        group: the entry-point group that adds parts to it.
+        entries: built-in names and where they live (``"module:attribute"``).
+    """
+
+    def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, str | Any] = dict(entries)
+        self._entry_points_read = False
+
+    def register(self, name: str, target: str | Any) -> None:
+        """Adds a part: an object, or ``"module:attribute"`` to import on first use.
+
+        Raises:
+            ConfigError: the name is taken by something else.
+        """
+        known = self._all()
+        if name in known and known[name] is not target and known[name] != target:
+            raise ConfigError(
+                f"There already is a {self.kind} named '{name}'.",
+                "Register yours under another name.",
+            )
+        self._entries[name] = target
+
+    def names(self) -> list[str]:
+        """Returns the known names, sorted."""
+        return sorted(self._all())
+
+    def load(self, name: str) -> Any:
+        """Returns the part, importing it if need be.
+
+        Raises:
+            ConfigError: no such name.
+        """
+        known = self._all()
+        if name not in known:
+            raise ConfigError(f"There is no {self.kind} '{name}'.", did_you_mean(name, known))
+        target = known[name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = getattr(importlib.import_module(module), attribute)
+            self._entries[name] = target
+        return target
+
+    def _all(self) -> dict[str, str | Any]:
+        # Entry points are read late so that `import evoprune` does not walk site-packages.
+        if not self._entry_points_read:
+            self._entry_points_read = True
+            for point in entry_points(group=self.group):
+                self._entries.setdefault(point.name, point.value)
+        return self._entries
+
+
+CRITERIA = Registry("criterion", "evoprune.criteria", {})
+DATA = Registry(
+    "data source",
+    "evoprune.data",
+    {
+        "packages": "evoprune.data.sources:PackagesSource",
+        "text": "evoprune.data.sources:TextSource",
+        "jsonl": "evoprune.data.sources:JsonLinesSource",
+        "datasets": "evoprune.data.sources:DatasetsSource",
+        "list": "evoprune.data.sources:ListSource",
+    },
+)
+_OBJECTIVES = {
+    "token_accuracy": "quality:TokenAccuracy",
+    "nll": "quality:Nll",
+    "perplexity": "quality:Perplexity",
+    "kl": "quality:Kl",
+    "worst_cluster_retention": "robustness:WorstClusterRetention",
+    "worst_cluster_kl": "robustness:WorstClusterKl",
+    "cvar_kl": "robustness:CvarKl",
+    "sparsity": "cost:Sparsity",
+    "params": "cost:Params",
+    "flops": "cost:Flops",
+    "bytes": "cost:Bytes",
+    "kv_bytes": "cost:KvBytes",
+}
+OBJECTIVES = Registry(
+    "objective",
+    "evoprune.objectives",
+    {name: f"evoprune.objectives.{place}" for name, place in _OBJECTIVES.items()},
+)
+FAMILIES = Registry("family", "evoprune.families", {"decoder": "evoprune.families.decoder:Decoder"})
+TASKS = Registry("task", "evoprune.tasks", {"causal_lm": "evoprune.tasks.causal_lm:CausalLM"})
+ALGORITHMS = Registry(
+    "algorithm",
+    "evoprune.algorithms",
+    {
+        "nsga2": "evoprune.search.algorithms:Nsga2",
+        "random": "evoprune.search.algorithms:Random",
+        "exhaustive": "evoprune.search.algorithms:Exhaustive",
+        "greedy": "evoprune.search.algorithms:Greedy",
+    },
+)
+SAMPLERS = Registry(
+    "calibration sampler",
+    "evoprune.samplers",
+    {
+        "ccds": "evoprune.calibration.samplers:Ccds",
+        "random": "evoprune.calibration.samplers:Random",
+        "first": "evoprune.calibration.samplers:First",
+        "evop": "evoprune.calibration.samplers:Evop",
+    },
+)
+
+REGISTRIES = {
+    "criteria": CRITERIA,
+    "data": DATA,
+    "objectives": OBJECTIVES,
+    "families": FAMILIES,
+    "tasks": TASKS,
+    "algorithms": ALGORITHMS,
+    "samplers": SAMPLERS,
+}
+
+
+def load_plugin(path: str | Path) -> None:
+    """Runs a Python file that registers parts.
+
+    Raises:
+        ConfigError: the file is missing or fails to run.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"The plug-in '{file}' does not exist.", "Give the path of a .py file.")
+    name = f"evoprune_plugin_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"'{file}' is not a Python file.", "Give the path of a .py file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(
+            f"The plug-in '{file}' failed: {type(error).__name__}: {error}.",
+            "Run it with python to see where.",
+        ) from error

@@ -1,0 +1,230 @@
+"""One search from its configuration to its front: the story that everything else serves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evoprune.config import Config, load_config
+from evoprune.console import Console
+from evoprune.controls import Setting, control
+from evoprune.evaluation.examples import Examples
+from evoprune.export.export import Exported, Source, export_pattern
+from evoprune.folder import RunFolder
+from evoprune.front import Front, correlations, hypervolume, oriented
+from evoprune.journal import write_atomically
+from evoprune.pattern import Pattern
+from evoprune.search.loop import Box, Budget, Progress, box
+from evoprune.search.loop import search as search_loop
+from evoprune.session import Session, open_session, space_of
+
+# Above this rank correlation over a front a second objective is a copy of the first.
+COPY = 0.95
+SPLITS = {"search": "search", "val": "validation", "report": "report"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished search.
+
+    Attributes:
+        folder: where everything lies.
+        config: the experiment.
+        front: its non-dominated patterns, re-scored on validation, read on report.
+    """
+
+    folder: RunFolder
+    config: Config
+    front: Front
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Returns the run in a folder.
+
+        Raises:
+            RunFolderError: there is none, or it has not reached its front yet.
+        """
+        folder = RunFolder.existing(path)
+        return cls(folder, folder.load(), Front.from_json(folder.front_json))
+
+    def export(
+        self,
+        pick: str = "knee",
+        path: str | Path | None = None,
+        *,
+        verify: bool | None = None,
+        dtype: str | None = None,
+    ) -> Exported:
+        """Returns what became of a point exported as a model.
+
+        Args:
+            pick: which point (``Front.pick``).
+            path: the folder to write; ``models/<id>`` in the run folder by default.
+            verify: load it in a fresh process and compare; as configured by default.
+            dtype: of the weights written; that of the source model by default.
+
+        Raises:
+            EvopruneError: no such point, or the export is not what was searched.
+        """
+        point = self.front.pick(pick)
+        manifest = self.folder.read_manifest() or {}
+        model = self.config.model
+        source = Source(
+            folder=self.folder.ranks,
+            name_or_path=manifest["tokenizer"],
+            dtype=model.dtype,
+            family=manifest["family"],
+            trust_remote_code=model.trust_remote_code,
+        )
+        examples = Examples.load(self.folder.calibration / "validation.safetensors")
+        return export_pattern(
+            source,
+            space_of(self.config, self.folder),
+            Pattern.from_json(point.pattern),  # type: ignore[arg-type]
+            Path(path) if path is not None else self.folder.models / point.id,
+            scores=point.values,
+            provenance={"pick": pick, "run": manifest["identity"], "base": model.name_or_path}
+            | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
+            tokens=examples.tokens[:2, : int(examples.lengths[:2].min())],
+            verify=self.config.export.verify if verify is None else verify,
+            dtype=dtype,
+        )
+
+
+def search(
+    config: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    model: Any = None,
+    quiet: bool = False,
+) -> Run:
+    """Runs a search, or goes on with it where it stopped, and returns its run.
+
+    Args:
+        config: a YAML file, a shipped experiment's path, or the settings as a mapping.
+        overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
+        model: a live Hugging Face model instead of the weights that ``model.name_or_path`` names;
+            the tokenizer still comes from there.
+        quiet: print nothing.
+
+    Raises:
+        EvopruneError: cause and remedy of whatever cannot be done.
+    """
+    checked = load_config(config, overrides)
+    console = Console(stream=None) if quiet else Console()
+    session = open_session(checked, console, model)
+    try:
+        found = _search(session)
+        fronts = _fronts(session, found)
+        _write(session, found, fronts)
+    finally:
+        session.close()
+    run = Run(session.folder, checked, fronts["search"])
+    for pick in checked.export.picks:
+        console.say(_exported(pick, run.export(pick)))
+    console.say(f"done      {session.folder.path}")
+    return run
+
+
+def _exported(pick: str, exported: Exported) -> str:
+    return (
+        f"export    {pick}: {exported.path} ({exported.rung}, {exported.params:,} parameters, "
+        f"{exported.bytes / 1e6:.1f} MB)"
+    )
+
+
+def _search(session: Session) -> Progress:
+    """Returns what the algorithm found within its budget."""
+    settings, problem, console = session.config.search, session.problem, session.console
+    console.say(
+        f"space     {problem.space.name}: {len(problem.space.genes)} genes, "
+        f"{problem.space.size:.4g} candidates"
+    )
+    budget = Budget(settings.n_eval, settings.n_gen)
+    found = search_loop(
+        problem,
+        session.algorithm.begin(problem, session.starts(), settings.seed),
+        session.archive,
+        budget,
+        session.rungs,
+        console.watch("search", budget),
+    )
+    console.say(
+        f"search    {found.n_eval} evaluations, {found.tokens:,.0f} dense-equivalent tokens, "
+        f"front {len(found.front)}, hypervolume {found.hypervolume:.4f}"
+    )
+    return found
+
+
+def _fronts(session: Session, found: Progress) -> dict[str, Front]:
+    """Returns the fronts of the search and of each control, re-scored."""
+    problem, scorer, console = session.problem, session.scorer, session.console
+    dense = scorer.points([problem.space.dense], "dense")[0].values
+    console.say(f"score     {len(found.front)} patterns on validation and report")
+    points = scorer.front([found.patterns[i] for i in found.front], "search")
+    fronts = {"search": Front(tuple(points), problem.goals, dense)}
+    setting = Setting(
+        problem,
+        session.archive,
+        session.starts(),
+        found.tokens,
+        session.config.search.seed + 1000,
+        session.rungs[-1].index,
+    )
+    for name in session.config.controls:
+        points = scorer.front(control(name)(setting), name)
+        fronts[name] = Front(tuple(points), problem.goals, dense)
+    return fronts
+
+
+def _write(session: Session, found: Progress, fronts: Mapping[str, Front]) -> None:
+    """Writes the fronts and the summary, and says what they hold."""
+    folder, problem = session.folder, session.problem
+    boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
+    volumes = {
+        name: {
+            prefix: hypervolume(
+                oriented(front.array(prefix), list(problem.goals.values())), b.reference, b.ideal
+            )
+            for prefix, b in boxes.items()
+        }
+        for name, front in fronts.items()
+    }
+    fronts["search"].to_csv(folder.front_csv)
+    fronts["search"].to_json(folder.front_json)
+    for name in session.config.controls:
+        folder.controls.mkdir(exist_ok=True)
+        fronts[name].to_csv(folder.controls / f"{name}.csv")
+        fronts[name].to_json(folder.controls / f"{name}.json")
+    related = correlations(fronts["search"].array("val"), list(problem.goals))
+    summary = {
+        "n_eval": found.n_eval,
+        "tokens": found.tokens,
+        "search_hypervolume": found.hypervolume,
+        "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
+        "hypervolumes": volumes,
+        "correlations": {" ~ ".join(pair): value for pair, value in related.items()},
+    }
+    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
+    for name, volume in volumes.items():
+        session.console.say(
+            f"front     {name:<8} {len(fronts[name]):>3} points, hypervolume on report "
+            f"{volume['report']:.4f}"
+        )
+    for (a, b), value in related.items():
+        if abs(value) > COPY:
+            session.console.say(
+                f"note      over the front {a} and {b} correlate by {value:.2f}: "
+                "one of them adds nothing"
+            )
+    session.console.say(
+        f"journal   {session.archive.computed} evaluations computed now, "
+        f"{session.archive.known} answers from the journal"
+    )
+
+
+def _box(session: Session, split: str) -> Box:
+    """Returns the fixed bounds of the objectives on a split."""
+    rung = session.rungs[-1].index if split == "search" else -1
+    return box(session.problem, session.archive, rung, split)

@@ -1,0 +1,101 @@
+"""From what a search found to a front: re-scored on validation, filtered, read on report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evoprune.evaluation.examples import Examples
+from evoprune.front import FrontPoint, nondominated
+from evoprune.metrics import Table, bootstrap
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, TableObjective
+from evoprune.search.archive import Archive, usable
+from evoprune.search.loop import objectives
+from evoprune.search.problem import Problem
+
+N_BOOT = 1000
+
+
+class Scorer:
+    """Scores patterns on the splits that the search did not see.
+
+    Args:
+        problem: what was searched.
+        archive: what is known, and the evaluator.
+        calibration: the run's folder of examples.
+        rung: the top rung of the search split.
+    """
+
+    def __init__(self, problem: Problem, archive: Archive, calibration: Path, rung: int) -> None:
+        self._problem, self._archive, self._rung = problem, archive, rung
+        self._dense = {
+            split: Examples.load(calibration / f"{split}.safetensors").dense
+            for split in ("validation", "report")
+        }
+
+    def front(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
+        """Returns the points that are still non-dominated on validation, in a fixed order.
+
+        The order is by the objectives on validation, then by id.
+
+        Args:
+            patterns: what a search holds for its front.
+            origin: ``search``, or the control's name.
+        """
+        if not patterns:
+            return []
+        validation = self._archive.get(patterns, "validation", tables=True)
+        F = objectives(self._problem, self._problem.space.encode(patterns), validation)
+        good = np.array([usable(e, self._problem.measured) for e in validation])
+        F[~good] = np.nan
+        kept = [int(i) for i in np.flatnonzero(nondominated(F))]
+        kept.sort(key=lambda i: (*F[i].tolist(), patterns[i].id))
+        return self.points([patterns[i] for i in kept], origin)
+
+    def points(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
+        """Returns a point for each pattern with its values on all three splits."""
+        evaluations = {
+            "search": self._archive.get(patterns, rung=self._rung),
+            "val": self._archive.get(patterns, "validation", tables=True),
+            "report": self._archive.get(patterns, "report", tables=True),
+        }
+        counted = self._problem.counted(patterns)
+        made = []
+        for i, pattern in enumerate(patterns):
+            values: dict[str, float] = dict(counted[i])
+            for prefix, found in evaluations.items():
+                values |= {f"{prefix}_{name}": value for name, value in found[i].values.items()}
+            values |= self._intervals(evaluations["report"][i])
+            made.append(FrontPoint(pattern.id, pattern.to_json(), values, origin))
+        return made
+
+    def _intervals(self, evaluation: Evaluation) -> dict[str, float]:
+        """Returns 95 % bootstrap intervals of the measured objectives on the report split.
+
+        Examples are resampled within clusters, the dense model's rows along with the pattern's.
+        """
+        found: dict[str, float] = {}
+        if evaluation.error is not None:
+            return found
+        for name in self._problem.measured:
+            objective = self._problem.objectives[name]
+            assert isinstance(objective, TableObjective)
+            low, high = interval(objective, evaluation.tables, self._dense["report"])
+            found |= {f"report_{name}_low": low, f"report_{name}_high": high}
+        return found
+
+
+def interval(
+    objective: TableObjective, tables: Mapping[str, Table], dense: Mapping[str, Table]
+) -> tuple[float, float]:
+    """Returns the 95 % bootstrap interval of an objective over the rows of its tables."""
+    names = list(tables)
+
+    def statistic(*rows: Table) -> float:
+        half = len(rows) // 2
+        return objective.value(
+            dict(zip(names, rows[:half], strict=True)), dict(zip(names, rows[half:], strict=True))
+        )
+
+    return bootstrap(statistic, [*tables.values(), *(dense[name] for name in names)], n_boot=N_BOOT)

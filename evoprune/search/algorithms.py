@@ -1,0 +1,259 @@
+"""Algorithms behind one seam: ``ask`` for candidates, ``tell`` what they are worth."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from evoprune.search.problem import Problem
+from evoprune.search.repair import repair
+from evoprune.search.starts import stratified
+
+# Told instead of values that a candidate does not have: finite, and worse than any real one.
+WORST = 1e30
+
+
+class Stepper(Protocol):
+    """A search in progress."""
+
+    def ask(self) -> np.ndarray | None:
+        """Returns new candidates (P, n_var), canonical and inside the budgets; None at the end."""
+        ...
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Takes in what they are worth.
+
+        Args:
+            X: the candidates of the last ``ask``.
+            F: their objectives, to be minimised, always finite (P, M).
+            G: their constraint violations, 0 where kept (P, C).
+        """
+        ...
+
+
+class Algorithm(Protocol):
+    """How a search proceeds; its fields are its options."""
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns a search at its start.
+
+        Args:
+            problem: what is searched.
+            starts: warm starts (W, n_var), to be evaluated first.
+            seed: of every random choice.
+        """
+        ...
+
+
+class Seen:
+    """Canonical candidates that were asked for already."""
+
+    def __init__(self) -> None:
+        self._keys: set[bytes] = set()
+
+    def new(self, X: np.ndarray) -> np.ndarray:
+        """Returns which rows (P,) are new and no repetition of a row before them."""
+        mask, here = np.zeros(len(X), dtype=bool), set()
+        for i, row in enumerate(np.ascontiguousarray(X, dtype=np.int64)):
+            key = row.tobytes()
+            mask[i] = key not in self._keys and key not in here
+            here.add(key)
+        return mask
+
+    def add(self, X: np.ndarray) -> None:
+        """Remembers candidates."""
+        self._keys |= {row.tobytes() for row in np.ascontiguousarray(X, dtype=np.int64)}
+
+
+def first_candidates(
+    problem: Problem, starts: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the start population: the warm starts, filled up with a stratified sample."""
+    seen = Seen()
+    found: list[np.ndarray] = []
+    pools = [starts] if len(starts) else []
+    pools += [stratified(problem.space, count, rng) for _ in range(20)]
+    for pool in pools:
+        X = repair(problem, pool, rng)
+        X = X[seen.new(X)][: count - sum(len(rows) for rows in found)]
+        seen.add(X)
+        found.append(X)
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Nsga2:
+    """``nsga2``: NSGA-II (Deb et al., 2002), as pymoo builds it, never asking anything twice.
+
+    Attributes:
+        pop_size: the population.
+        n_offsprings: candidates of a generation; as many as the population by default.
+        crossover: ``uniform`` (MO-EvoPruneDeepTL) or ``two_point`` (EvoP).
+        mutation_rate: the chance of each variable to change; 1/n_var by default.
+    """
+
+    pop_size: int = 24
+    n_offsprings: int | None = None
+    crossover: Literal["uniform", "two_point"] = "uniform"
+    mutation_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.pop_size < 4:
+            raise ValueError(f"pop_size is {self.pop_size}; it must be at least 4")
+        if self.n_offsprings is not None and self.n_offsprings < 1:
+            raise ValueError(f"n_offsprings is {self.n_offsprings}; it must be at least 1")
+        if self.mutation_rate is not None and not 0 < self.mutation_rate <= 1:
+            raise ValueError(f"mutation_rate is {self.mutation_rate}; it must lie in (0, 1]")
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start."""
+        from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding, binary_tournament
+        from pymoo.operators.crossover.pntx import PointCrossover
+        from pymoo.operators.crossover.ux import UniformCrossover
+        from pymoo.operators.selection.tournament import TournamentSelection
+
+        from evoprune.search.operators import LevelMutation, Repaired
+
+        cross = UniformCrossover() if self.crossover == "uniform" else PointCrossover(n_points=2)
+        seen = Seen()
+        # With three objectives and more, crowding by cuboids misjudges density; pymoo advises mnn.
+        crowding = "cd" if len(problem.objectives) < 3 else "mnn"
+        algorithm = NSGA2(
+            pop_size=self.pop_size,
+            n_offsprings=self.n_offsprings,
+            selection=TournamentSelection(func_comp=binary_tournament),
+            crossover=cross,
+            mutation=LevelMutation(self.mutation_rate),
+            survival=RankAndCrowding(crowding_func=crowding),
+        )
+        return PymooStepper(algorithm, problem, starts, seed, Repaired(problem), seen)
+
+
+class PymooStepper:
+    """A pymoo algorithm behind ask and tell, its duplicates judged against all ever asked."""
+
+    def __init__(
+        self,
+        algorithm: Any,
+        problem: Problem,
+        starts: np.ndarray,
+        seed: int,
+        repaired: Any,
+        seen: Seen,
+    ) -> None:
+        from pymoo.core.problem import Problem as PymooProblem
+        from pymoo.core.termination import NoTermination
+
+        from evoprune.search.operators import NewOnly
+
+        space = problem.space
+        first = first_candidates(
+            problem, starts, algorithm.pop_size, np.random.default_rng([seed, 1])
+        )
+        algorithm.initialization.sampling = first
+        algorithm.repair = algorithm.mating.repair = repaired
+        new_only = NewOnly(seen)
+        algorithm.eliminate_duplicates = algorithm.mating.eliminate_duplicates = new_only
+        algorithm.setup(
+            PymooProblem(
+                n_var=space.n_var,
+                n_obj=len(problem.objectives),
+                n_ieq_constr=len(problem.constraints) + 1,
+                xl=np.zeros(space.n_var, dtype=np.int64),
+                xu=space.upper,
+            ),
+            seed=seed,
+            termination=NoTermination(),
+        )
+        self._algorithm, self._seen, self._asked = algorithm, seen, None
+
+    def ask(self) -> np.ndarray | None:
+        """Returns the next generation, None when the space is exhausted."""
+        population = self._algorithm.ask()
+        if population is None or len(population) == 0:
+            return None
+        self._asked = population
+        X = np.asarray(population.get("X")).astype(np.int64)
+        self._seen.add(X)
+        return X
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Hands the generation back."""
+        self._asked.set("F", F)  # type: ignore[attr-defined]
+        self._asked.set("G", G)  # type: ignore[attr-defined]
+        self._algorithm.tell(infills=self._asked)
+
+
+@dataclass(frozen=True)
+class Random:
+    """``random``: the warm starts, then a stratified sample without repetition: the control.
+
+    Attributes:
+        batch: candidates asked for at once.
+    """
+
+    batch: int = 24
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start."""
+        return _RandomStepper(self.batch, problem, starts, seed)
+
+
+class _RandomStepper:
+    def __init__(self, batch: int, problem: Problem, starts: np.ndarray, seed: int) -> None:
+        self._batch, self._problem = batch, problem
+        self._starts: np.ndarray | None = starts if len(starts) else None
+        self._rng = np.random.default_rng([seed, 2])
+        self._seen = Seen()
+
+    def ask(self) -> np.ndarray | None:
+        if self._starts is not None:
+            X, self._starts = repair(self._problem, self._starts, self._rng), None
+            X = X[self._seen.new(X)]
+            self._seen.add(X)
+            return X
+        for _ in range(50):
+            X = stratified(self._problem.space, self._batch, self._rng)
+            X = repair(self._problem, X, self._rng)
+            X = X[self._seen.new(X)]
+            if len(X):
+                self._seen.add(X)
+                return X
+        return None
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """A random search learns nothing."""
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """``exhaustive``: every pattern, in order; the truth that searches are measured against.
+
+    Attributes:
+        batch: candidates asked for at once.
+    """
+
+    batch: int = 256
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start.
+
+        Raises:
+            SpaceError: the space has more than 2^24 candidates.
+        """
+        from evoprune.search.exhaustive import ExhaustiveStepper
+
+        return ExhaustiveStepper(self.batch, problem)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """``greedy``: from the dense model always the one step that costs least of the first
+    measured objective (SLEB's removal, one level of one gene at a time).
+    """
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start; it asks for the dense model first."""
+        from evoprune.search.greedy import GreedyStepper
+
+        return GreedyStepper(problem)

@@ -1,0 +1,104 @@
+"""What is known about patterns: the journal's evaluations, and an evaluator for the rest."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from evoprune.journal import Journal, evaluation_key
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, Evaluator, Request
+
+
+class Archive:
+    """Evaluations by pattern, split and rung. Nothing that finished is ever evaluated again.
+
+    Attributes:
+        computed: evaluations made by this process.
+        known: answers that the journal gave instead.
+        draining: set to end every archive of this process once what is being evaluated is
+            journalled.
+    """
+
+    draining = False
+
+    def __init__(self, journal: Journal, evaluator: Callable[[], Evaluator]) -> None:
+        """Reads the journal.
+
+        Args:
+            journal: an open journal.
+            evaluator: makes the evaluator when the first unknown pattern comes, so that a
+                finished run can be read without workers.
+        """
+        self._journal = journal
+        self._make = evaluator
+        self._evaluator: Evaluator | None = None
+        self._found: dict[str, Evaluation] = {}
+        self.computed = self.known = 0
+        for record in journal.records("evaluation"):
+            # A transient failure (out of memory, a lost node) is worth another try.
+            if record.get("failure") != "transient":
+                evaluation = Evaluation.from_json(record)
+                self._found[self._key(evaluation.pattern, evaluation.split, evaluation.rung)] = (
+                    evaluation
+                )
+
+    @staticmethod
+    def _key(pattern: Pattern, split: str, rung: int) -> str:
+        return evaluation_key(pattern.id, split, rung)
+
+    def get(
+        self,
+        patterns: Sequence[Pattern],
+        split: str = "search",
+        rung: int = -1,
+        tables: bool = False,
+        observe: Callable[[Evaluation], None] = lambda evaluation: None,
+    ) -> list[Evaluation]:
+        """Returns an evaluation for each pattern, in order; unknown ones are made and journalled.
+
+        Args:
+            patterns: the patterns; repetitions are evaluated once.
+            split: which examples.
+            rung: which slice of them.
+            tables: whether tables are kept with new evaluations.
+            observe: called with each new evaluation as it comes.
+        """
+        keys = [self._key(pattern, split, rung) for pattern in patterns]
+        missing = {
+            key: pattern
+            for key, pattern in zip(keys, patterns, strict=True)
+            if key not in self._found
+        }
+        self.known += len(patterns) - len(missing)
+        if missing:
+            if self._evaluator is None:
+                self._evaluator = self._make()
+            request = Request(list(missing.values()), split, rung, tables, lambda: Archive.draining)
+            for evaluation in self._evaluator.evaluate(request):
+                self._journal.append([evaluation.to_json()])
+                self._found[self._key(evaluation.pattern, split, rung)] = evaluation
+                self.computed += 1
+                observe(evaluation)
+            if Archive.draining:
+                raise KeyboardInterrupt
+        return [self._found[key] for key in keys]
+
+    def event(self, name: str, **details: object) -> None:
+        """Journals an event."""
+        self._journal.append([{"type": "event", "event": name, **details}])
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        """Returns the events of a name, oldest first."""
+        return [r for r in self._journal.records("event") if r["event"] == name]
+
+    def close(self) -> None:
+        """Ends the workers, if any were started."""
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None
+
+
+def usable(evaluation: Evaluation, names: Iterable[str]) -> bool:
+    """Returns whether an evaluation has a finite value for each of some objectives."""
+    return evaluation.error is None and all(
+        math.isfinite(evaluation.values.get(name, math.nan)) for name in names
+    )

@@ -1,0 +1,126 @@
+"""What is searched: the space, the objectives, the budgets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from evoprune.constraints import Constraint
+from evoprune.costs import CostTable
+from evoprune.errors import ConfigError, SpaceError, did_you_mean
+from evoprune.front import Goal
+from evoprune.pattern import Pattern
+from evoprune.protocols import CostObjective, Objective, TableObjective
+from evoprune.space import Space
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search problem.
+
+    Attributes:
+        space: the patterns.
+        table: their costs.
+        objectives: what is traded off, by name, in order.
+        constraints: bounds on objectives or costs.
+        measures: every objective that a name may refer to, also those that are only reported.
+        tokens: dense-equivalent tokens of one evaluation of the dense model at the top rung.
+    """
+
+    space: Space
+    table: CostTable
+    objectives: Mapping[str, Objective]
+    constraints: tuple[Constraint, ...]
+    measures: Mapping[str, Objective]
+
+    def __post_init__(self) -> None:
+        for constraint in self.constraints:
+            if constraint.name not in self.measures:
+                raise ConfigError(
+                    f"The constraint '{constraint}' bounds no known quantity.",
+                    did_you_mean(constraint.name, self.measures),
+                )
+
+    @property
+    def goals(self) -> dict[str, Goal]:
+        """The goal of each objective."""
+        return {name: objective.goal for name, objective in self.objectives.items()}
+
+    @cached_property
+    def signs(self) -> np.ndarray:
+        """+1 for what is minimised, −1 for what is maximised (M,)."""
+        return np.array([1.0 if goal == "min" else -1.0 for goal in self.goals.values()])
+
+    @cached_property
+    def budgets(self) -> tuple[Constraint, ...]:
+        """The constraints on counted costs: met before anything is evaluated."""
+        counted = {n for n, o in self.measures.items() if isinstance(o, CostObjective)}
+        return tuple(c for c in self.constraints if c.name in counted)
+
+    @cached_property
+    def floors(self) -> tuple[Constraint, ...]:
+        """The constraints on measured quality: told to the algorithm as violations."""
+        return tuple(c for c in self.constraints if c not in self.budgets)
+
+    def cost(self, name: str, X: np.ndarray) -> np.ndarray:
+        """Returns a counted cost of candidates (P,)."""
+        objective = self.measures[name]
+        assert isinstance(objective, CostObjective)
+        return objective.costs(self.table, self.space, X)
+
+    def counted(self, patterns: Sequence[Pattern]) -> list[dict[str, float]]:
+        """Returns all counted costs of patterns."""
+        X = self.space.encode(patterns)
+        names = [n for n, o in self.measures.items() if isinstance(o, CostObjective)]
+        columns = {name: self.cost(name, X) for name in names}
+        return [{name: float(columns[name][i]) for name in names} for i in range(len(patterns))]
+
+    def share(self, X: np.ndarray) -> np.ndarray:
+        """Returns the FLOPs of candidates relative to the dense model (P,)."""
+        dense = self.table.cost("flops", self.space, np.zeros((1, self.space.n_var), np.int64))
+        return self.table.cost("flops", self.space, X) / dense
+
+    @cached_property
+    def measured(self) -> tuple[str, ...]:
+        """The objectives that need an evaluation."""
+        return tuple(n for n, o in self.objectives.items() if isinstance(o, TableObjective))
+
+    def budget_violation(self, X: np.ndarray) -> np.ndarray:
+        """Returns by how much candidates break each budget, in shares of the dense cost (P, B)."""
+        found = np.zeros((len(X), len(self.budgets)))
+        for column, budget in enumerate(self.budgets):
+            dense, span = self._scale(budget)
+            found[:, column] = budget.violation(self.cost(budget.name, X), dense) / span
+        return found
+
+    def _scale(self, budget: Constraint) -> tuple[float, float]:
+        """Returns the dense value, and how far it is from that of removing all."""
+        ends = self.cost(budget.name, np.stack([np.zeros_like(self.space.upper), self.space.upper]))
+        return float(ends[0]), float(abs(ends[0] - ends[1])) or 1.0
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """For each budget whether removing more (+1) or less (−1) helps to meet it (B,).
+
+        Raises:
+            SpaceError: no pattern meets a budget.
+        """
+        found = []
+        for budget in self.budgets:
+            dense, _ = self._scale(budget)
+            ends = np.stack([np.zeros_like(self.space.upper), self.space.upper])
+            values = self.cost(budget.name, ends)
+            broken = budget.violation(values, dense) > 0
+            if broken.all():
+                low, high = sorted(float(value) for value in values)
+                span = f"{low:g} to {high:g}"
+                if budget.percent and dense:
+                    span += f" ({100 * low / dense:.1f}% to {100 * high / dense:.1f}%)"
+                raise SpaceError(
+                    f"No pattern of the space '{self.space.name}' meets {budget}: "
+                    f"it ranges over {span}.",
+                    "Choose a bound inside that range.",
+                )
+            found.append(-1 if broken[1] else 1)
+        return np.array(found, dtype=np.int64)

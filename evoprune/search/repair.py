@@ -1,0 +1,35 @@
+"""Brings candidates inside the budgets, one level at a time at random genes."""
+
+import numpy as np
+
+from evoprune.search.problem import Problem
+
+
+def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns canonical candidates (P, n_var) that meet every budget where that is possible.
+
+    Each step moves a candidate by one level of one random gene, up or down as the budget that it
+    breaks most demands. EvoP's repair flips random bits the same way (its ``fix``).
+    """
+    X = problem.space.canonical(X)
+    if not problem.budgets:
+        return X
+    upper, directions = problem.space.upper, problem.directions
+    # Every gene can be moved through all its levels once; after that two budgets contradict.
+    for _ in range(2 * int(upper.sum())):
+        violation = problem.budget_violation(X)
+        broken = np.flatnonzero(violation.max(axis=1) > 0)
+        if len(broken) == 0:
+            break
+        steps = directions[violation[broken].argmax(axis=1)]
+        # A random order of genes for each row; the first that can move in the direction does.
+        order = rng.random((len(broken), len(upper)))
+        movable = np.where(steps[:, None] > 0, X[broken] < upper, X[broken] > 0)
+        order[~movable] = np.inf
+        gene = order.argmin(axis=1)
+        can = movable[np.arange(len(broken)), gene]
+        X[broken[can], gene[can]] += steps[can]
+        X = problem.space.canonical(X)
+        if not can.any():
+            break
+    return X

@@ -1,0 +1,206 @@
+"""A prepared run: its problem, what is known of it, and the workers to learn more."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprune.config import Config, Part, build, digest
+from evoprune.console import Console
+from evoprune.constraints import parse_constraints
+from evoprune.controls import control
+from evoprune.errors import SpaceError
+from evoprune.evaluation.dense import load_base
+from evoprune.evaluation.prepare import prepare
+from evoprune.evaluation.worker import WorkerSpec
+from evoprune.folder import RunFolder
+from evoprune.genes import build_space
+from evoprune.journal import Journal
+from evoprune.protocols import CostObjective, Evaluator, Objective
+from evoprune.registry import ALGORITHMS, FAMILIES, OBJECTIVES, TASKS, load_plugin
+from evoprune.scoring import Scorer
+from evoprune.search.archive import Archive
+from evoprune.search.loop import Rung
+from evoprune.search.problem import Problem
+from evoprune.search.starts import start
+from evoprune.space import Space
+
+
+@dataclass
+class Session:
+    """What the steps of a run share.
+
+    Attributes:
+        config: the experiment.
+        folder: the run folder, claimed and prepared.
+        problem: what is searched.
+        archive: what is known, and the evaluator.
+        journal: open until ``close``.
+        console: where progress goes.
+        algorithm: made with its options.
+        rungs: of the search split; the last is the whole calibration set.
+        spec: what a worker needs to know.
+    """
+
+    config: Config
+    folder: RunFolder
+    problem: Problem
+    archive: Archive
+    journal: Journal
+    console: Console
+    algorithm: Any
+    rungs: tuple[Rung, ...]
+    spec: WorkerSpec
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores patterns on validation and report."""
+        return Scorer(self.problem, self.archive, self.folder.calibration, self.rungs[-1].index)
+
+    def starts(self) -> np.ndarray:
+        """Returns the warm starts (W, n_var): about a third of a population."""
+        names = self.config.search.warm_starts
+        rules = [name for name in names if name != "dense"]
+        each = max(1, getattr(self.algorithm, "pop_size", 24) // 3 // max(1, len(rules)))
+        space = self.problem.space
+        X = [start(name)(space, each) for name in names]
+        return np.concatenate(X) if X else np.zeros((0, space.n_var), dtype=np.int64)
+
+    def close(self) -> None:
+        """Ends the workers and frees the run folder."""
+        self.archive.close()
+        self.journal.close()
+
+
+def open_session(config: Config, console: Console, model: Any = None) -> Session:
+    """Returns a run that is ready to search: claims its folder, prepares it if need be.
+
+    Whatever can be wrong with the configuration is found here, before hours of work.
+
+    Raises:
+        EvopruneError: anything that the configuration asks for cannot be had.
+    """
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    algorithm = build(ALGORITHMS, config.search.algorithm)
+    for name in config.controls:
+        control(name)
+    for name in config.search.warm_starts:
+        start(name)
+    objectives, measures = _measures(config)
+    folder = RunFolder(config.output)
+    folder.claim(config)
+    console.log_to(folder.log)
+    journal = Journal.open(folder.journal, {"identity": digest(config.identity())})
+    try:
+        if folder.read_manifest() is None:
+            prepare(config, folder, console.say, model)
+        spec, problem = _problem(config, folder, objectives, measures)
+        archive = Archive(journal, lambda: _evaluator(config, spec, console))
+    except BaseException:
+        journal.close()
+        raise
+    slices = tuple(Rung(i, rung.keep) for i, rung in enumerate(config.rungs[:-1]))
+    rungs = (*slices, Rung(-1))
+    return Session(config, folder, problem, archive, journal, console, algorithm, rungs, spec)
+
+
+def _measures(config: Config) -> tuple[dict[str, Objective], dict[str, Objective]]:
+    """Returns the objectives, and all that is measured: they, then the columns beside them."""
+    task = build(TASKS, config.task)
+    objectives = {part.type: build(OBJECTIVES, part) for part in config.objectives}
+    columns = config.columns
+    if columns is None:
+        columns = tuple(Part(type=name) for name in (*task.objectives, *task.costs))
+    beside = {p.type: build(OBJECTIVES, p) for p in columns if p.type not in objectives}
+    return objectives, {**objectives, **beside}
+
+
+def _problem(
+    config: Config,
+    folder: RunFolder,
+    objectives: Mapping[str, Objective],
+    measures: Mapping[str, Objective],
+) -> tuple[WorkerSpec, Problem]:
+    """Returns what the workers need to know, and what is searched."""
+    manifest = folder.read_manifest() or {}
+    family = FAMILIES.load(manifest["family"])()
+    if config.space.family != family.name:
+        raise SpaceError(
+            f"The space '{config.space.name}' is for the family '{config.space.family}', "
+            f"the model is of '{family.name}'.",
+            "Choose a space of the model's family (`evoprune ls spaces`).",
+        )
+    model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
+    space = _space(config, family, model)
+    options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
+    spec = WorkerSpec(
+        folder=str(folder.path.resolve()),
+        space=space.to_json(),
+        task=config.task.plain(),
+        objectives=[
+            options.get(name, {"type": name})
+            for name, objective in measures.items()
+            if not isinstance(objective, CostObjective)
+        ],
+        family=family.name,
+        rungs=tuple(rung.samples for rung in config.rungs),
+        dtype=config.model.dtype,
+        device=config.model.device,
+        threads=config.workers.threads,
+        trust_remote_code=config.model.trust_remote_code,
+        plugins=tuple(str(Path(plugin).resolve()) for plugin in config.plugins),
+    )
+    table = family.table(model, config.data.chunk_tokens)
+    constraints = parse_constraints(config.constraints)
+    problem = Problem(space, table, objectives, constraints, measures)
+    # An impossible budget is said now, not after the first generation.
+    _ = problem.directions
+    return spec, problem
+
+
+def _space(config: Config, family: Any, model: Any) -> Space:
+    return build_space(
+        config.space.name,
+        family.sites(model),
+        config.space.genes,
+        config.space.include,
+        config.space.exclude,
+    )
+
+
+def space_of(config: Config, folder: RunFolder) -> Space:
+    """Returns the space of a prepared run."""
+    manifest = folder.read_manifest() or {}
+    family = FAMILIES.load(manifest["family"])()
+    model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
+    return _space(config, family, model)
+
+
+def worker_count(config: Config) -> int:
+    """Returns how many workers ``workers.count: auto`` means on this machine."""
+    if config.workers.count != "auto":
+        return config.workers.count
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(1, cores // config.workers.threads)
+
+
+def _evaluator(config: Config, spec: WorkerSpec, console: Console) -> Evaluator:
+    """Returns the workers that the configuration asks for."""
+    workers, count = config.workers, worker_count(config)
+    backend = workers.backend
+    if backend == "auto":
+        backend = "ray" if count > 1 or workers.address else "local"
+    if backend == "local":
+        from evoprune.evaluation.local import LocalEvaluator
+
+        console.say("workers   this process")
+        return LocalEvaluator(spec)
+    from evoprune.evaluation.ray_pool import RayEvaluator
+
+    console.say(f"workers   {count} Ray actor{'s' if count > 1 else ''}")
+    return RayEvaluator(spec, count, workers.num_gpus, workers.address)

@@ -1,0 +1,57 @@
+"""Finds files by name: where the person points, else among what ships with the package."""
+
+from pathlib import Path
+
+from evoprune.errors import ConfigError, did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def roots() -> list[Path]:
+    """Returns where names are looked up, in order.
+
+    The working folder; the checkout that the package sits in (editable installs); the copy inside
+    an installed wheel.
+    """
+    checkout = _PACKAGE.parent
+    found = [Path.cwd()]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "search_spaces").is_dir():
+        found.append(checkout)
+    return [*found, _PACKAGE / "_shipped"]
+
+
+def find(name: str) -> Path:
+    """Returns the path of a file or folder that a person named.
+
+    Raises:
+        ConfigError: it is nowhere; names the nearest shipped file.
+    """
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        if path.exists():
+            return path
+    else:
+        for root in roots():
+            if (root / path).exists():
+                return root / path
+    near = did_you_mean(name, [*shipped("experiments/*/config.yaml"), *_spaces()])
+    raise ConfigError(f"There is no file '{name}'.", near)
+
+
+def resolved(name_or_path: str) -> str:
+    """Returns a model's name with a local or shipped folder made absolute, a hub id as it is."""
+    path = Path(name_or_path).expanduser()
+    candidates = [path] if path.is_absolute() else [root / path for root in roots()]
+    return next((str(found.resolve()) for found in candidates if found.is_dir()), name_or_path)
+
+
+def shipped(pattern: str) -> list[str]:
+    """Returns the shipped files that match a glob, by the names that ``find`` takes."""
+    names: set[str] = set()
+    for root in roots()[1:]:
+        names |= {path.relative_to(root).as_posix() for path in root.glob(pattern)}
+    return sorted(names)
+
+
+def _spaces() -> list[str]:
+    return shipped("search_spaces/*/*.yaml")

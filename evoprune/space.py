@@ -1,0 +1,306 @@
+"""The search space: sites, the genes over them, and the arrays that the search works on."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from evoprune.errors import SpaceError
+from evoprune.pattern import Bits, Drop, Keep, Option, Pattern, option_from_json, unpack
+
+
+@dataclass(frozen=True)
+class Site:
+    """A prunable place of a model.
+
+    Attributes:
+        name: such as ``layers.3.attn``; unique in the model.
+        kind: what it is in its family: ``block``, ``attn``, ``mlp``, ``heads``, ``channels`` …
+        units: how many removable things it holds; 1 for a place that is kept or dropped whole.
+        parent: the site it lies in, if any.
+    """
+
+    name: str
+    kind: str
+    units: int = 1
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Gene:
+    """A site, or sites tied together, with its ordered options.
+
+    A gene with ``bits`` > 0 has no options: each of its units has a bit of its own.
+    """
+
+    name: str
+    sites: tuple[str, ...]
+    options: tuple[Option, ...] = ()
+    bits: int = 0
+
+    @property
+    def width(self) -> int:
+        """How many variables the gene takes in an array of candidates."""
+        return self.bits or 1
+
+    @property
+    def levels(self) -> int:
+        """How many values each of its variables has."""
+        return 2 if self.bits else len(self.options)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All patterns over some genes, in canonical form.
+
+    Arrays of candidates are integers (P, n_var). A level gene takes one column, 0 = dense. A bits
+    gene takes a column per unit, where **0 = kept and 1 = removed**, so that zero is dense there
+    too.
+    """
+
+    sites: Mapping[str, Site]
+    genes: tuple[Gene, ...]
+    name: str = ""
+    _columns: tuple[slice, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.genes:
+            raise SpaceError(
+                f"The search space '{self.name}' has no genes.",
+                "Widen `include`, shorten `exclude` or choose another space "
+                "(`evoprune ls spaces`).",
+            )
+        names = [gene.name for gene in self.genes]
+        if len(set(names)) < len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            raise SpaceError(
+                f"The gene '{double}' stands twice in the space '{self.name}'.",
+                "Name each site in one gene only.",
+            )
+        ends = np.cumsum([0, *(gene.width for gene in self.genes)])
+        columns = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+        object.__setattr__(self, "_columns", columns)
+        self._check_parents()
+
+    def _check_parents(self) -> None:
+        for site in self.sites.values():
+            seen = {site.name}
+            parent = site.parent
+            while parent is not None:
+                if parent in seen or parent not in self.sites:
+                    what = "lies in itself" if parent in seen else f"has no parent '{parent}'"
+                    raise SpaceError(
+                        f"The site '{site.name}' {what}.", "Mend the family's `sites`."
+                    )
+                seen.add(parent)
+                parent = self.sites[parent].parent
+
+    @property
+    def n_var(self) -> int:
+        """How many variables a candidate has."""
+        return sum(gene.width for gene in self.genes)
+
+    @cached_property
+    def upper(self) -> np.ndarray:
+        """The largest value of each variable (n_var,)."""
+        return np.concatenate(
+            [np.full(gene.width, gene.levels - 1, dtype=np.int64) for gene in self.genes]
+        )
+
+    @property
+    def size(self) -> int:
+        """How many arrays of candidates there are; canonical patterns can be fewer."""
+        return math.prod(gene.levels**gene.width for gene in self.genes)
+
+    @property
+    def dense(self) -> Pattern:
+        """The pattern that removes nothing."""
+        return self.pattern(np.zeros(self.n_var, dtype=np.int64))
+
+    def columns(self, gene: int) -> slice:
+        """Returns the columns of a gene in an array of candidates."""
+        return self._columns[gene]
+
+    @cached_property
+    def _droppers(self) -> dict[str, list[tuple[int, np.ndarray]]]:
+        """For each site: the genes that can drop it or an ancestor, with the levels that do."""
+        direct: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in self.sites}
+        for index, gene in enumerate(self.genes):
+            drops = np.array([isinstance(option, Drop) for option in gene.options], dtype=bool)
+            if drops.any():
+                for site in gene.sites:
+                    direct[site].append((index, drops))
+        found = {}
+        for name in self.sites:
+            entries, at = list(direct[name]), self.sites[name].parent
+            while at is not None:
+                entries += direct[at]
+                at = self.sites[at].parent
+            found[name] = entries
+        return found
+
+    def alive(self, X: np.ndarray, site: str) -> np.ndarray:
+        """Returns which candidates keep a site and all that it lies in, boolean (P,)."""
+        alive = np.ones(len(X), dtype=bool)
+        for gene, drops in self._droppers[site]:
+            alive &= ~drops[X[:, self._columns[gene].start]]
+        return alive
+
+    def kept(self, X: np.ndarray, site: str) -> np.ndarray:
+        """Returns how many units of a site each candidate keeps (P,), 0 where it is dropped."""
+        units = np.full(len(X), self.sites[site].units, dtype=np.int64)
+        gene = self._width_gene.get(site)
+        if gene is not None:
+            columns = X[:, self._columns[gene]]
+            if self.genes[gene].bits:
+                units = (columns == 0).sum(axis=1)
+            else:
+                counts = [_count(option, self.sites[site]) for option in self.genes[gene].options]
+                units = np.array(counts, dtype=np.int64)[columns[:, 0]]
+        return np.where(self.alive(X, site), units, 0)
+
+    @cached_property
+    def _width_gene(self) -> dict[str, int]:
+        return {site: i for i, gene in enumerate(self.genes) for site in gene.sites}
+
+    def canonical(self, X: np.ndarray) -> np.ndarray:
+        """Returns a copy of ``X`` (P, n_var) in which whatever lies under a dropped parent is 0."""
+        X = np.array(X, dtype=np.int64, copy=True).reshape(-1, self.n_var)
+        for index in self._outer_first:
+            covered = np.ones(len(X), dtype=bool)
+            for site in self.genes[index].sites:
+                parent = self.sites[site].parent
+                covered &= ~self.alive(X, parent) if parent else np.zeros(len(X), dtype=bool)
+            X[covered, self._columns[index]] = 0
+        return X
+
+    @cached_property
+    def _outer_first(self) -> list[int]:
+        """Genes by depth of their sites: a parent must be canonical before what lies in it."""
+
+        def depth(site: str | None) -> int:
+            return 0 if site is None else 1 + depth(self.sites[site].parent)
+
+        order = range(len(self.genes))
+        return sorted(order, key=lambda i: min(depth(site) for site in self.genes[i].sites))
+
+    def pattern(self, x: np.ndarray) -> Pattern:
+        """Returns the canonical pattern of one candidate (n_var,)."""
+        return self.patterns(np.asarray(x).reshape(1, -1))[0]
+
+    def patterns(self, X: np.ndarray) -> list[Pattern]:
+        """Returns the canonical patterns of candidates (P, n_var)."""
+        made = []
+        for row in self.canonical(X):
+            choices: list[int | bytes] = []
+            for gene, columns in zip(self.genes, self._columns, strict=True):
+                if gene.bits:
+                    choices.append(np.packbits(row[columns].astype(bool)).tobytes())
+                else:
+                    choices.append(int(row[columns.start]))
+            made.append(Pattern(tuple(choices)))
+        return made
+
+    def encode(self, patterns: Iterable[Pattern]) -> np.ndarray:
+        """Returns patterns as an array of candidates (P, n_var).
+
+        Raises:
+            SpaceError: a pattern belongs to another space.
+        """
+        rows = []
+        for pattern in patterns:
+            if len(pattern.choices) != len(self.genes):
+                raise SpaceError(
+                    f"The pattern {pattern.id} has {len(pattern.choices)} choices, the space "
+                    f"'{self.name}' has {len(self.genes)} genes.",
+                    "Use the space that the pattern was made in.",
+                )
+            row = np.zeros(self.n_var, dtype=np.int64)
+            for gene, columns, choice in zip(
+                self.genes, self._columns, pattern.choices, strict=True
+            ):
+                row[columns] = (
+                    unpack(choice, gene.bits) if isinstance(choice, bytes) else int(choice)
+                )
+            rows.append(row)
+        X = np.array(rows, dtype=np.int64).reshape(len(rows), self.n_var)
+        if ((X < 0) | (self.upper < X)).any():
+            raise SpaceError(
+                "A pattern names a level that its gene does not have.",
+                "Use the space that the pattern was made in.",
+            )
+        return X
+
+    def options(self, pattern: Pattern) -> dict[str, Option]:
+        """Returns the option of every site that the pattern does not leave whole.
+
+        Sites that lie in a dropped site are left out.
+        """
+        X = self.encode([pattern])
+        found: dict[str, Option] = {}
+        for gene, choice in zip(self.genes, pattern.choices, strict=True):
+            for site in gene.sites:
+                parent = self.sites[site].parent
+                if parent and not self.alive(X, parent)[0]:
+                    continue
+                option = (
+                    Bits.of(~unpack(choice, gene.bits))
+                    if isinstance(choice, bytes)
+                    else gene.options[choice]
+                )
+                if option != Keep(self.sites[site].units):
+                    found[site] = option
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the space as JSON."""
+        return {
+            "name": self.name,
+            "sites": [[s.name, s.kind, s.units, s.parent] for s in self.sites.values()],
+            "genes": [
+                {
+                    "name": gene.name,
+                    "sites": list(gene.sites),
+                    "bits": gene.bits,
+                    "options": [option.to_json() for option in gene.options],
+                }
+                for gene in self.genes
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Space":
+        """Returns the space that ``to_json`` wrote."""
+        sites = [Site(*row) for row in data["sites"]]
+        genes = tuple(
+            Gene(
+                gene["name"],
+                tuple(gene["sites"]),
+                tuple(option_from_json(option) for option in gene["options"]),
+                gene["bits"],
+            )
+            for gene in data["genes"]
+        )
+        return cls({site.name: site for site in sites}, genes, data["name"])
+
+    @property
+    def digest(self) -> str:
+        """A hash of sites and genes."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _count(option: Option, site: Site) -> int:
+    if isinstance(option, Drop):
+        return 0
+    return option.units if isinstance(option, Keep) else option.count
+
+
+def sites_by_name(sites: Sequence[Site]) -> dict[str, Site]:
+    """Returns sites by name, in their order."""
+    return {site.name: site for site in sites}
