@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from evoprune.run import Run, search
 
 _PLACES = {
-    "search": "evoprune.run",
     "Run": "evoprune.run",
     "load_config": "evoprune.config",
     "EvopruneError": "evoprune.errors",
@@ -23,8 +22,10 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'evoprune' has no attribute '{name}'")
     import importlib
 
+    if name == "search":  # a package that can be called
+        return importlib.import_module("evoprune.search")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'evoprune' has no attribute '{name}'")
     return getattr(importlib.import_module(_PLACES[name]), name)

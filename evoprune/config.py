@@ -20,9 +20,10 @@ from pydantic import (
 
 from evoprune.constraints import parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
-from evoprune.genes import GeneSpec
+from evoprune.genes import GeneSpec, build_space
 from evoprune.registry import Registry
 from evoprune.shipped import find
+from evoprune.space import Site, Space
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -128,6 +129,14 @@ class SpaceConfig(_Section):
     exclude: tuple[str, ...] = ()
     name: str = "custom"
 
+    def build(self, sites: Sequence[Site]) -> Space:
+        """Returns the space over a model's sites.
+
+        Raises:
+            SpaceError: a rule matches nothing, or no gene remains.
+        """
+        return build_space(self.name, sites, self.genes, self.include, self.exclude)
+
 
 def _load_space(value: Any) -> Any:
     """A space is named (``decoder/depth``), a path, a mapping, or a named one with changes."""
@@ -183,6 +192,8 @@ class Config(_Section):
     task: Part = Part(type="causal_lm")
     calibration: CalibrationConfig = CalibrationConfig()
     rungs: tuple[RungConfig, ...] = ()
+    criterion: Part = Part(type="activation")
+    adapt: Part | None = None
     space: Annotated[SpaceConfig, BeforeValidator(_load_space)]
     objectives: tuple[Part, ...] = Field(min_length=1)
     columns: tuple[Part, ...] | None = None

@@ -126,3 +126,21 @@ class _Kept:
         if site not in self._alive:
             self._alive[site] = self._space.alive(self._X, site)
         return self._alive[site]
+
+
+def entries(dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the entries of a dimension that belong to some units, in the order of the units.
+
+    Args:
+        dim: the dimension's parts.
+        kept: by site the units, in the order wanted; a site that is not named keeps all.
+    """
+    stays, start = [], 0
+    for part in dim:
+        if part.site is not None and part.site in kept:
+            units = kept[part.site]
+            stays.append((units[:, None] * part.unit + np.arange(part.unit)).ravel() + start)
+        else:
+            stays.append(np.arange(start, start + part.size))
+        start += part.size
+    return np.concatenate(stays).astype(np.int64)

@@ -57,7 +57,7 @@ def _rows(
         n_eval = pop * (config.search.n_gen or 1)
     share = float(problem.share(_sample(space)).mean())
     rows = [
-        ["space", f"{space.name}: {len(space.genes)} genes, {space.size:.4g} candidates"],
+        ["space", f"{space.name}: {len(space.genes)} genes, {space.size_text} candidates"],
         ["evaluations", f"{min(n_eval, space.size):,}"],
         [
             "dense-equivalent tokens",
@@ -177,5 +177,5 @@ def _sites(config: str | None) -> Rows:
     for site in reversed(sites):
         if site.parent is not None and site.kind in ("attn", "mlp"):
             under[site.parent] = under.get(site.parent, 0.0) + under.get(site.name, 0.0)
-    size = {name: f"{count:,.0f}" for name, count in under.items()}
-    return [[s.name, s.kind, str(s.units), s.parent or "", size.get(s.name, "")] for s in sites]
+    counts = {name: f"{count:,.0f}" for name, count in under.items()}
+    return [[s.name, s.kind, str(s.units), s.parent or "", counts.get(s.name, "")] for s in sites]

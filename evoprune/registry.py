@@ -73,7 +73,17 @@ class Registry:
         return self._entries
 
 
-CRITERIA = Registry("criterion", "evoprune.criteria", {})
+CRITERIA = Registry(
+    "criterion",
+    "evoprune.criteria",
+    {
+        "activation": "evoprune.criteria.activation:Activation",
+        "flap": "evoprune.criteria.flap:Flap",
+        "magnitude": "evoprune.criteria.magnitude:Magnitude",
+        "random": "evoprune.criteria.random:Random",
+        "taylor": "evoprune.criteria.taylor:Taylor",
+    },
+)
 DATA = Registry(
     "data source",
     "evoprune.data",
@@ -116,6 +126,11 @@ ALGORITHMS = Registry(
         "greedy": "evoprune.search.algorithms:Greedy",
     },
 )
+ADAPTS = Registry(
+    "recovery",
+    "evoprune.adapts",
+    {"bias_compensation": "evoprune.recover.bias:BiasCompensation"},
+)
 SAMPLERS = Registry(
     "calibration sampler",
     "evoprune.samplers",
@@ -128,6 +143,7 @@ SAMPLERS = Registry(
 )
 
 REGISTRIES = {
+    "adapts": ADAPTS,
     "criteria": CRITERIA,
     "data": DATA,
     "objectives": OBJECTIVES,

@@ -139,7 +139,7 @@ def _search(session: Session) -> Progress:
     settings, problem, console = session.config.search, session.problem, session.console
     console.say(
         f"space     {problem.space.name}: {len(problem.space.genes)} genes, "
-        f"{problem.space.size:.4g} candidates"
+        f"{problem.space.size_text} candidates"
     )
     budget = Budget(settings.n_eval, settings.n_gen)
     found = search_loop(

@@ -15,9 +15,8 @@ from evoprune.controls import control
 from evoprune.errors import SpaceError
 from evoprune.evaluation.dense import load_base
 from evoprune.evaluation.prepare import prepare
-from evoprune.evaluation.worker import WorkerSpec
+from evoprune.evaluation.worker import WorkerSpec, cost_table
 from evoprune.folder import RunFolder
-from evoprune.genes import build_space
 from evoprune.journal import Journal
 from evoprune.protocols import CostObjective, Evaluator, Objective
 from evoprune.registry import ALGORITHMS, FAMILIES, OBJECTIVES, TASKS, load_plugin
@@ -135,7 +134,7 @@ def _problem(
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
     model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    space = _space(config, family, model)
+    space = config.space.build(family.sites(model))
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
         folder=str(folder.path.resolve()),
@@ -153,8 +152,9 @@ def _problem(
         threads=config.workers.threads,
         trust_remote_code=config.model.trust_remote_code,
         plugins=tuple(str(Path(plugin).resolve()) for plugin in config.plugins),
+        adapt=config.adapt.plain() if config.adapt else None,
     )
-    table = family.table(model, config.data.chunk_tokens)
+    table = cost_table(family, model, config.data.chunk_tokens, spec.adapt)
     constraints = parse_constraints(config.constraints)
     problem = Problem(space, table, objectives, constraints, measures)
     # An impossible budget is said now, not after the first generation.
@@ -162,22 +162,12 @@ def _problem(
     return spec, problem
 
 
-def _space(config: Config, family: Any, model: Any) -> Space:
-    return build_space(
-        config.space.name,
-        family.sites(model),
-        config.space.genes,
-        config.space.include,
-        config.space.exclude,
-    )
-
-
 def space_of(config: Config, folder: RunFolder) -> Space:
     """Returns the space of a prepared run."""
     manifest = folder.read_manifest() or {}
     family = FAMILIES.load(manifest["family"])()
     model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    return _space(config, family, model)
+    return config.space.build(family.sites(model))
 
 
 def worker_count(config: Config) -> int:

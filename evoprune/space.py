@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -76,12 +77,12 @@ class Space:
                 "Widen `include`, shorten `exclude` or choose another space "
                 "(`evoprune ls spaces`).",
             )
-        names = [gene.name for gene in self.genes]
-        if len(set(names)) < len(names):
-            double = next(name for name in names if names.count(name) > 1)
+        governed = Counter(site for gene in self.genes for site in gene.sites)
+        double, count = governed.most_common(1)[0]
+        if count > 1:
             raise SpaceError(
-                f"The gene '{double}' stands twice in the space '{self.name}'.",
-                "Name each site in one gene only.",
+                f"The site '{double}' has {count} genes in the space '{self.name}'.",
+                "Let one rule of `genes` match it only.",
             )
         ends = np.cumsum([0, *(gene.width for gene in self.genes)])
         columns = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
@@ -117,6 +118,14 @@ class Space:
     def size(self) -> int:
         """How many arrays of candidates there are; canonical patterns can be fewer."""
         return math.prod(gene.levels**gene.width for gene in self.genes)
+
+    @property
+    def size_text(self) -> str:
+        """``size`` in four digits, also where it exceeds what a float holds."""
+        if self.size < 10**300:
+            return f"{self.size:.4g}"
+        exponent = math.log10(self.size)
+        return f"{10 ** (exponent % 1):.3f}e+{int(exponent)}"
 
     @property
     def dense(self) -> Pattern:
@@ -173,12 +182,23 @@ class Space:
         """Returns a copy of ``X`` (P, n_var) in which whatever lies under a dropped parent is 0."""
         X = np.array(X, dtype=np.int64, copy=True).reshape(-1, self.n_var)
         for index in self._outer_first:
-            covered = np.ones(len(X), dtype=bool)
-            for site in self.genes[index].sites:
-                parent = self.sites[site].parent
-                covered &= ~self.alive(X, parent) if parent else np.zeros(len(X), dtype=bool)
-            X[covered, self._columns[index]] = 0
+            X[self._covered(X, index), self._columns[index]] = 0
         return X
+
+    def _covered(self, X: np.ndarray, gene: int) -> np.ndarray:
+        """Returns which candidates drop what all sites of a gene lie in, boolean (P,)."""
+        covered = np.ones(len(X), dtype=bool)
+        for site in self.genes[gene].sites:
+            parent = self.sites[site].parent
+            covered &= ~self.alive(X, parent) if parent else np.zeros(len(X), dtype=bool)
+        return covered
+
+    def covered(self, X: np.ndarray) -> np.ndarray:
+        """Returns which variables of canonical candidates mean nothing, boolean (P, n_var)."""
+        found = np.zeros(X.shape, dtype=bool)
+        for index, columns in enumerate(self._columns):
+            found[self._covered(X, index), columns] = True
+        return found
 
     @cached_property
     def _outer_first(self) -> list[int]:
@@ -225,9 +245,13 @@ class Space:
             for gene, columns, choice in zip(
                 self.genes, self._columns, pattern.choices, strict=True
             ):
-                row[columns] = (
-                    unpack(choice, gene.bits) if isinstance(choice, bytes) else int(choice)
-                )
+                packed = (gene.bits + 7) // 8
+                if packed != (len(choice) if isinstance(choice, bytes) else 0):
+                    raise SpaceError(
+                        f"The pattern {pattern.id} does not fit the gene '{gene.name}'.",
+                        "Use the space that the pattern was made in.",
+                    )
+                row[columns] = unpack(choice, gene.bits) if isinstance(choice, bytes) else choice
             rows.append(row)
         X = np.array(rows, dtype=np.int64).reshape(len(rows), self.n_var)
         if ((X < 0) | (self.upper < X)).any():
@@ -249,12 +273,13 @@ class Space:
                 parent = self.sites[site].parent
                 if parent and not self.alive(X, parent)[0]:
                     continue
-                option = (
-                    Bits.of(~unpack(choice, gene.bits))
-                    if isinstance(choice, bytes)
-                    else gene.options[choice]
-                )
-                if option != Keep(self.sites[site].units):
+                if isinstance(choice, int):
+                    option = gene.options[choice]
+                    whole = option == Keep(self.sites[site].units)
+                else:
+                    option = Bits.of(~unpack(choice, gene.bits))
+                    whole = option.count == gene.bits
+                if not whole:
                     found[site] = option
         return found
 

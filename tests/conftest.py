@@ -1,9 +1,24 @@
 """Fixtures that several test files share."""
 
 import os
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
+
+from evoprune.testing import tiny_decoder
+
+settings.register_profile("evoprune", deadline=None, max_examples=50)
+settings.load_profile("evoprune")
+
+WORDS = {
+    "numbers": "one two three four five six seven eight nine ten plus minus times".split(),
+    "code": "def return if else for in while (x) (y) = == += self None True [i]".split(),
+    "prose": "The rain fell softly, and a grey cat slept under the old oak tree.".split(),
+}
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +29,61 @@ def assets_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no assets: set EVOPRUNE_ASSETS to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a random Llama: 4 blocks, grouped queries, tied embeddings."""
+    return tiny_decoder(tmp_path_factory.mktemp("models") / "tied")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of another random Llama: 3 blocks, untied, another vocabulary."""
+    folder = tmp_path_factory.mktemp("models") / "untied"
+    return tiny_decoder(folder, layers=3, tied=False, vocabulary=320, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Returns a glob of text files, one for each of three kinds, with 40 documents each."""
+    folder, rng = tmp_path_factory.mktemp("texts"), random.Random(0)
+    for kind, words in WORDS.items():
+        documents = [" ".join(rng.choices(words, k=24)) for _ in range(40)]
+        (folder / f"{kind}.txt").write_text("\n---\n".join(documents))
+    return f"{folder}/*.txt"
+
+
+@pytest.fixture
+def tiny_config(
+    tiny_llama: Path, tiny_texts: str, tmp_path: Path
+) -> Callable[..., dict[str, Any]]:
+    """Returns a function that returns the settings of a search of about a second.
+
+    Its keyword arguments replace whole sections.
+    """
+
+    def make(**sections: Any) -> dict[str, Any]:
+        return {
+            "model": {"name_or_path": str(tiny_llama)},
+            "data": {
+                "type": "text",
+                "files": [tiny_texts],
+                "separator": "\n---\n",
+                "chunk_tokens": 32,
+                "fractions": {"search": 0.5, "validation": 0.25, "report": 0.25},
+            },
+            "calibration": {"samples": 12, "clusters": 3, "pool": 40},
+            "space": "decoder/depth",
+            "objectives": ["kl", "sparsity", "worst_cluster_kl"],
+            "columns": ["token_accuracy", "nll", "params", "flops"],
+            "search": {"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 12},
+            "validation": {"samples": 8},
+            "report": {"samples": 8},
+            "controls": [],
+            "export": {"picks": []},
+            "workers": {"backend": "local"},
+            "output": str(tmp_path / "run"),
+        } | sections
+
+    return make

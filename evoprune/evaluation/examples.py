@@ -91,7 +91,11 @@ class Examples:
             tokens=tensors["tokens"],
             lengths=tensors["lengths"],
             groups=groups,
-            extras={k.removeprefix("extra."): v for k, v in tensors.items() if "extra." in k},
+            extras={
+                name.removeprefix("extra."): value
+                for name, value in tensors.items()
+                if name.startswith("extra.")
+            },
             # safetensors keeps no order of its own; columns are sorted to have one.
             dense={
                 name: Table({column: found[column] for column in sorted(found)}, groups)

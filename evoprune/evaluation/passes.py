@@ -47,9 +47,8 @@ def tables(
     pieces: dict[str, list[np.ndarray]] = {}
     with torch.inference_mode():
         for rows in examples.batches(rungs):
-            batch = {"tokens": torch.from_numpy(examples.tokens[rows]).to(device)}
-            batch["lengths"] = torch.from_numpy(examples.lengths[rows]).to(device)
-            batch |= {name: torch.from_numpy(v[rows]) for name, v in examples.extras.items()}
+            read = {"tokens": examples.tokens, "lengths": examples.lengths, **examples.extras}
+            batch = {name: torch.from_numpy(v[rows]).to(device) for name, v in read.items()}
             features = forward(stages, batch["tokens"], dropped)
             for name, column in task.measure(stages, features, batch).items():
                 pieces.setdefault(name, []).append(column)

@@ -24,6 +24,8 @@ from evoprune.errors import DataError, ModelError
 from evoprune.evaluation.dense import add_reference, check_stages, embed, write_base
 from evoprune.evaluation.examples import Examples
 from evoprune.evaluation.passes import tables
+from evoprune.evaluation.rank import rank
+from evoprune.evaluation.rank import save as save_ranks
 from evoprune.families.load import family_of, load_model, load_tokenizer
 from evoprune.folder import RunFolder
 from evoprune.registry import DATA, SAMPLERS, TASKS
@@ -193,7 +195,7 @@ def prepare(
         f"calibrate {config.calibration.sampler.type}: {len(calibrated.selection)} examples "
         f"from {calibrated.clusters.n_clusters} clusters of {len(calibrated.chosen['search'])}"
     )
-    digests = _write(config, folder, opened.model, opened.stages, calibrated)
+    digests = _write(config, folder, opened, calibrated)
     folder.write_manifest(
         {
             "identity": digest(config.identity()),
@@ -218,10 +220,18 @@ def _check_vocabulary(model: Any, found: Mapping[str, TextPool]) -> None:
 
 
 def _write(
-    config: Config, folder: RunFolder, model: Any, stages: Any, calibrated: Calibrated
+    config: Config, folder: RunFolder, opened: Opened, calibrated: Calibrated
 ) -> dict[str, Any]:
     """Writes base, examples and calibration set; returns the digests for the manifest."""
+    model, stages = opened.model, opened.stages
+    rows = calibrated.chosen["calibration"]
+    part = calibrated.pools["search"].take(rows)
+    picked = Examples(part.tokens, part.lengths, calibrated.groups["search"], {}, {})
+    space = config.space.build(opened.family.sites(model))
+    table = opened.family.table(model, config.data.chunk_tokens)
+    scores, stored = rank(config, space, model, stages, table, picked)
     write_base(model, folder.ranks)
+    save_ranks(folder.ranks, config.criterion.type, scores, stored)
     folder.calibration.mkdir(parents=True, exist_ok=True)
     search = calibrated.pools["search"].take(calibrated.chosen["search"])
     save(

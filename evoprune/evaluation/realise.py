@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Part, Row
+from evoprune.costs import CostTable, Part, Row, entries
 from evoprune.pattern import Bits, Drop, Keep, Option
+from evoprune.recover.adapt import Adapt
 
 if TYPE_CHECKING:
     import torch
@@ -71,29 +72,23 @@ def _cut_axis(
     return tensor.index_select(axis, index)
 
 
-def entries(dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns which entries of a dimension stay, int64."""
-    stays, start = [], 0
-    for part in dim:
-        if part.site is not None and part.site in kept:
-            units = kept[part.site]
-            stays.append((units[:, None] * part.unit + np.arange(part.unit)).ravel() + start)
-        else:
-            stays.append(np.arange(start, start + part.size))
-        start += part.size
-    return np.concatenate(stays).astype(np.int64)
-
-
 class Realiser:
     """Puts patterns into one resident model and takes them out again.
 
     Args:
         model: the base model.
         table: its cost table, whose rows say how tensors are cut.
+        adapt: a recovery that is part of every evaluation, with what it stored.
     """
 
-    def __init__(self, model: Any, table: CostTable) -> None:
+    def __init__(
+        self,
+        model: Any,
+        table: CostTable,
+        adapt: tuple[Adapt, Mapping[str, np.ndarray]] | None = None,
+    ) -> None:
         modules = dict(model.named_modules())
+        self._model, self._table, self._adapt = model, table, adapt
         self._by_site: dict[str, list[tuple[Any, str, Row]]] = {}
         for row in table.tensors():
             owner, _, leaf = row.name.rpartition(".")
@@ -106,7 +101,8 @@ class Realiser:
         import torch
 
         realised = Realised.of(options)
-        before: list[tuple[Any, str, torch.nn.Parameter]] = []
+        added = self.delta(realised)
+        before: list[tuple[Any, str, torch.nn.Parameter | None]] = []
         try:
             for module, leaf, row in {
                 (id(m), leaf): (m, leaf, row)
@@ -117,7 +113,19 @@ class Realiser:
                 before.append((module, leaf, whole))
                 cut = realised.cut(whole.data, row)
                 module._parameters[leaf] = torch.nn.Parameter(cut, requires_grad=False)
+            for name, tensor in added.items():
+                owner, _, leaf = name.rpartition(".")
+                module = self._model.get_submodule(owner)
+                before.append((module, leaf, module._parameters.get(leaf)))
+                module._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
             yield realised
         finally:
-            for module, leaf, whole in before:
+            for module, leaf, whole in reversed(before):
                 module._parameters[leaf] = whole
+
+    def delta(self, realised: Realised) -> dict[str, "torch.Tensor"]:
+        """Returns the tensors that the recovery gives a pattern, by name."""
+        if self._adapt is None:
+            return {}
+        adapt, stored = self._adapt
+        return adapt.tensors(self._model, self._table, realised.kept, stored)

@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evoprune.config import Part, build
+from evoprune.costs import CostTable
 from evoprune.errors import EvopruneError
 from evoprune.evaluation.dense import load_base
 from evoprune.evaluation.examples import Examples
 from evoprune.evaluation.passes import tables
+from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.load import family_of
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, Failure, TableObjective
-from evoprune.registry import OBJECTIVES, TASKS, load_plugin
+from evoprune.recover.adapt import Adapt
+from evoprune.registry import ADAPTS, OBJECTIVES, TASKS, load_plugin
 from evoprune.space import Space
 
 
@@ -35,6 +40,7 @@ class WorkerSpec:
         dtype, device, threads: how the model is run.
         trust_remote_code: whether the model's own code may be run.
         plugins: files to run first.
+        adapt: the recovery that is part of every evaluation, by type and options.
     """
 
     folder: str
@@ -48,6 +54,18 @@ class WorkerSpec:
     threads: int = 1
     trust_remote_code: bool = False
     plugins: tuple[str, ...] = field(default=())
+    adapt: Mapping[str, Any] | None = None
+
+
+def cost_table(
+    family: Any, model: Any, context: int, adapt: Mapping[str, Any] | None = None
+) -> CostTable:
+    """Returns a model's cost table, with the tensors that a recovery adds."""
+    table: CostTable = family.table(model, context)
+    if adapt is None:
+        return table
+    made = build(ADAPTS, Part.model_validate(dict(adapt)))
+    return CostTable((*table.rows, *made.rows(table)))
 
 
 class Worker:
@@ -74,9 +92,18 @@ class Worker:
         self.stages = self.family.stages(self.model)
         self._examples: dict[str, Examples] = {}
         context = self.examples("search").tokens.shape[1]
-        self.table = self.family.table(self.model, context)
-        self._realiser = Realiser(self.model, self.table)
+        self.table = cost_table(self.family, self.model, context, spec.adapt)
+        self._realiser = Realiser(self.model, self.table, self._adapt())
         self._dense_flops = float(self._flops(self.space.dense))
+
+    def _adapt(self) -> tuple[Adapt, Mapping[str, np.ndarray]] | None:
+        """Returns the recovery, with what it kept of the dense model."""
+        if self.spec.adapt is None:
+            return None
+        from safetensors.numpy import load_file
+
+        adapt = build(ADAPTS, Part.model_validate(dict(self.spec.adapt)))
+        return adapt, load_file(self.folder / "ranks" / ADAPT_FILE)
 
     def examples(self, split: str) -> Examples:
         """Returns the examples of a split, mapped on first use."""

@@ -16,7 +16,8 @@ class ExhaustiveStepper:
         size = problem.space.size
         if size > MOST:
             raise SpaceError(
-                f"The space '{problem.space.name}' has {size:.3g} candidates, too many to try all.",
+                f"The space '{problem.space.name}' has {problem.space.size_text} candidates, "
+                "too many to try all.",
                 "Search it with nsga2.",
             )
         self._problem, self._batch, self._at, self._size = problem, batch, 0, size

@@ -1,10 +1,12 @@
 """The ask–tell loop: drop what is known, climb the rungs, tell, and count the budget."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from evoprune.errors import ModelError
 from evoprune.front import hypervolume, nondominated
 from evoprune.pattern import Pattern
 from evoprune.protocols import CostObjective, Evaluation
@@ -128,15 +130,29 @@ def _spent(progress: Progress, budget: Budget) -> bool:
 
 
 def box(problem: Problem, archive: Archive, rung: int, split: str = "search") -> Box:
-    """Returns the fixed bounds of the objectives, from two evaluations that every run makes."""
+    """Returns the fixed bounds of the objectives, from two evaluations that every run makes.
+
+    Raises:
+        ModelError: the dense model itself cannot be scored.
+    """
     X = np.stack([np.zeros_like(problem.space.upper), problem.space.upper])
     patterns = problem.space.patterns(X)
     evaluations = archive.get(patterns, split, rung, tables=split != "search")
-    for evaluation in evaluations:
-        if not usable(evaluation, problem.measured):
-            # Where removing everything breaks the network the dense model is both corners.
-            evaluations = [evaluations[0], evaluations[0]]
+    dense, empty = (usable(evaluation, problem.measured) for evaluation in evaluations)
+    if not dense:
+        raise ModelError(
+            f"The dense model cannot be scored on the {split} split: {_why(evaluations[0])}.",
+            "Leave that objective out of `objectives` and `columns`, or give other data.",
+        )
+    if not empty:
+        # Where removing everything breaks the network the dense model is both corners.
+        evaluations = [evaluations[0], evaluations[0]]
     return Box.of(objectives(problem, X, evaluations))
+
+
+def _why(evaluation: Evaluation) -> str:
+    broken = [f"{n} is {v}" for n, v in evaluation.values.items() if not math.isfinite(v)]
+    return evaluation.error or ", ".join(broken) or "it has no value of an objective"
 
 
 def objectives(problem: Problem, X: np.ndarray, evaluations: Sequence[Evaluation]) -> np.ndarray:

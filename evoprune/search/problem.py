@@ -114,7 +114,7 @@ class Problem:
             broken = budget.violation(values, dense) > 0
             if broken.all():
                 low, high = sorted(float(value) for value in values)
-                span = f"{low:g} to {high:g}"
+                span = f"{low:,.10g} to {high:,.10g}"
                 if budget.percent and dense:
                     span += f" ({100 * low / dense:.1f}% to {100 * high / dense:.1f}%)"
                 raise SpaceError(

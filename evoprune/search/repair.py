@@ -24,7 +24,9 @@ def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndar
         steps = directions[violation[broken].argmax(axis=1)]
         # A random order of genes for each row; the first that can move in the direction does.
         order = rng.random((len(broken), len(upper)))
-        movable = np.where(steps[:, None] > 0, X[broken] < upper, X[broken] > 0)
+        # What lies in a dropped site cannot be removed once more.
+        open_ = (X[broken] < upper) & ~problem.space.covered(X[broken])
+        movable = np.where(steps[:, None] > 0, open_, X[broken] > 0)
         order[~movable] = np.inf
         gene = order.argmin(axis=1)
         can = movable[np.arange(len(broken)), gene]

@@ -19,8 +19,10 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-# Logits held at once. A fixed number, so that values never depend on who shares a batch.
-LOGITS_AT_ONCE = 1 << 22
+# Logits held at once, and the least positions. Fixed numbers, so that values never depend on who
+# shares a batch; few enough logits to stay in the cache, enough positions for a fast product.
+LOGITS_AT_ONCE = 1 << 19
+MIN_POSITIONS = 256
 REST_FLOOR = 1e-6
 
 
@@ -54,7 +56,25 @@ class CausalLM:
         """Returns which positions have a next token to predict, boolean (B, T−1)."""
         import torch
 
-        return torch.arange(tokens.shape[1] - 1)[None, :] < (lengths - 1)[:, None]
+        steps = torch.arange(tokens.shape[1] - 1, device=lengths.device)
+        return steps[None, :] < (lengths - 1)[:, None]
+
+    def loss(
+        self, stages: Any, features: "torch.Tensor", tokens: "torch.Tensor", lengths: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """Returns the negative log-likelihood summed over the scored positions, to differentiate.
+
+        Args:
+            stages: the model.
+            features: what its head reads (B, T, H).
+            tokens: (B, T).
+            lengths: (B,).
+        """
+        import torch
+
+        mask = self.positions(tokens, lengths)
+        logits = stages.logits(features[:, :-1][mask]).float()
+        return torch.nn.functional.cross_entropy(logits, tokens[:, 1:][mask], reduction="sum")
 
     def reference(
         self, stages: Any, features: "torch.Tensor", mask: "torch.Tensor"
@@ -67,24 +87,22 @@ class CausalLM:
             mask: the scored positions (B, T−1).
 
         Returns:
-            ``top_index`` int32 and ``top_logp`` float32, both (B, T−1, k); 0 where not scored.
+            ``top_index`` int32 and ``top_logp``, both (B, T−1, k); 0 where not scored.
         """
         import torch
 
-        flat = features[:, :-1][mask]
         indices, logps = [], []
-        for rows in flat.split(_rows(stages)):
-            logits = stages.logits(rows).float()
-            k = min(self.top_k, logits.shape[-1])
-            top, index = logits.topk(k, dim=-1)
-            logps.append(top - torch.logsumexp(logits, -1, keepdim=True))
-            indices.append(index)
-        shape = (*mask.shape, logps[0].shape[-1])
-        index_full = torch.zeros(shape, dtype=torch.int32)
-        logp_full = torch.zeros(shape, dtype=torch.float32)
-        index_full[mask] = torch.cat(indices).to("cpu", torch.int32)
-        logp_full[mask] = torch.cat(logps).cpu()
-        return {"top_index": index_full.numpy(), "top_logp": logp_full.numpy()}
+        for rows in features[:, :-1][mask].split(_rows(stages)):
+            logits = _logits(stages, rows)
+            top, index = logits.topk(min(self.top_k, logits.shape[-1]), dim=-1)
+            # As in ``measure``, to the last bit: the dense model's own divergence is exactly 0.
+            logps.append(top - _log_sum_exp(logits)[1][:, None])
+            indices.append(index.int())
+        found = {"top_index": torch.cat(indices), "top_logp": torch.cat(logps)}
+        full = {n: v.new_zeros((*mask.shape, v.shape[-1])) for n, v in found.items()}
+        for name, value in found.items():
+            full[name][mask] = value
+        return {name: value.cpu().numpy() for name, value in full.items()}
 
     def measure(
         self,
@@ -97,27 +115,28 @@ class CausalLM:
         Args:
             stages: the model; only its head is run here.
             features: what the head reads (B, T, H).
-            batch: ``tokens`` (B, T), ``lengths`` (B,) and the ``reference`` of the dense model.
+            batch: ``tokens`` (B, T), ``lengths`` (B,) and the ``reference`` of the dense model,
+                all where the model is.
         """
         import torch
 
         tokens = batch["tokens"]
         mask = self.positions(tokens, batch["lengths"])
-        targets = tokens[:, 1:][mask]
         size = _rows(stages)
         pieces: list[torch.Tensor] = []
         for rows, target, index, logp in zip(
             features[:, :-1][mask].split(size),
-            targets.split(size),
+            tokens[:, 1:][mask].split(size),
             batch["top_index"][mask].split(size),
             batch["top_logp"][mask].split(size),
             strict=True,
         ):
-            pieces.append(_token_scores(stages.logits(rows).float(), target, index.long(), logp))
-        scores = torch.cat(pieces, dim=1).double()  # (3, positions)
-        owner = mask.nonzero()[:, 0]
+            pieces.append(_token_scores(_logits(stages, rows), target, index.long(), logp))
+        # Summed on the CPU, in the order of the positions: an accelerator adds in any order.
+        scores = torch.cat(pieces, dim=1).double().cpu()  # (3, positions)
+        mask = mask.cpu()
         sums = torch.zeros(3, len(tokens), dtype=torch.float64)
-        sums.index_add_(1, owner, scores)
+        sums.index_add_(1, mask.nonzero()[:, 0], scores)
         nll, correct, kl = sums.numpy()
         return {"n": mask.sum(1).double().numpy(), "nll": nll, "correct": correct, "kl": kl}
 
@@ -125,7 +144,21 @@ class CausalLM:
 def _rows(stages: Any) -> int:
     """Returns how many positions' logits are held at once."""
     vocabulary = stages.model.lm_head.weight.shape[0]
-    return max(64, LOGITS_AT_ONCE // int(vocabulary))
+    return max(MIN_POSITIONS, LOGITS_AT_ONCE // int(vocabulary))
+
+
+def _logits(stages: Any, features: "torch.Tensor") -> "torch.Tensor":
+    """Returns logits (M, V) that may be overwritten, in float32 or better."""
+    import torch
+
+    logits = stages.logits(features)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _log_sum_exp(logits: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Returns the largest logit and the log-sum-exp (M,); overwrites the logits (M, V)."""
+    top = logits.amax(dim=-1)
+    return top, top + logits.sub_(top[:, None]).exp_().sum(-1).log()
 
 
 def _token_scores(
@@ -134,18 +167,14 @@ def _token_scores(
     """Returns nll, correct and kl of each position (3, M), from logits (M, V)."""
     import torch
 
-    device = logits.device
-    target, index, logp = target.to(device), index.to(device), logp.to(device)
-    # One log-sum-exp by hand: its maximum also tells whether the arg-max is the target.
-    top = logits.max(dim=-1).values
     at_target = logits.gather(-1, target[:, None])[:, 0]
     logq = logits.gather(-1, index)
-    total = top + torch.log(torch.exp(logits - top[:, None]).sum(-1))
-    logq = logq - total[:, None]
+    top, total = _log_sum_exp(logits)
+    logq -= total[:, None]
     p = logp.exp()
     kl = (p * (logp - logq)).sum(-1)
     if index.shape[-1] < logits.shape[-1]:
         p_rest = (1 - p.sum(-1)).clamp_min(REST_FLOOR)
         q_rest = (1 - logq.exp().sum(-1)).clamp_min(REST_FLOOR)
         kl = kl + p_rest * (p_rest.log() - q_rest.log())
-    return torch.stack([total - at_target, (at_target >= top).float(), kl]).cpu()
+    return torch.stack([total - at_target, (at_target >= top).to(kl.dtype), kl])

@@ -1,0 +1,93 @@
+"""Ranks units, brings the model into rank order, and keeps what the recovery needs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evoprune.config import Config, build
+from evoprune.costs import CostTable
+from evoprune.criteria.rank import permute
+from evoprune.criteria.subject import Subject, orders
+from evoprune.errors import ModelError
+from evoprune.evaluation.examples import Examples
+from evoprune.evaluation.passes import forward
+from evoprune.pattern import Keep
+from evoprune.registry import ADAPTS, CRITERIA
+from evoprune.space import Site, Space
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPT_FILE = "adapt.safetensors"
+
+
+def partial_sites(space: Space) -> tuple[Site, ...]:
+    """Returns the sites of which some gene keeps a part: those whose units are ranked."""
+    return tuple(
+        space.sites[name]
+        for gene in space.genes
+        for name in gene.sites
+        if gene.bits or sum(isinstance(option, Keep) for option in gene.options) > 1
+    )
+
+
+def rank(
+    config: Config, space: Space, model: Any, stages: Any, table: CostTable, examples: Examples
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Brings the units of a model into rank order, in place.
+
+    Returns:
+        The scores of the units by site, in their old order, and what the recovery keeps.
+
+    Raises:
+        ModelError: a score is not finite.
+    """
+    sites = partial_sites(space)
+    task_runs = _runs(config, stages, examples)
+    subject = Subject(model, table, sites, task_runs, config.calibration.seed)
+    if not sites:
+        return {}, {}
+    scores = build(CRITERIA, config.criterion).scores(subject)
+    broken = [name for name, score in scores.items() if not np.isfinite(score).all()]
+    if broken:
+        raise ModelError(
+            f"The criterion '{config.criterion.type}' gives '{broken[0]}' scores that are not "
+            "finite.",
+            "Choose another criterion, or a wider `model.dtype`.",
+        )
+    # A gene of bits names units one by one: ranking would only rename them.
+    named = {site for gene in space.genes if gene.bits for site in gene.sites}
+    permute(subject, orders({name: s for name, s in scores.items() if name not in named}))
+    stored = build(ADAPTS, config.adapt).prepare(subject) if config.adapt else {}
+    return scores, stored
+
+
+def _runs(config: Config, stages: Any, examples: Examples) -> Any:
+    """Returns a function that runs the dense model over the examples, batch after batch."""
+    import torch
+
+    from evoprune.registry import TASKS
+
+    task, device = build(TASKS, config.task), config.model.device
+
+    def run() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+        for rows in examples.batches():
+            tokens = torch.from_numpy(examples.tokens[rows]).to(device)
+            lengths = torch.from_numpy(examples.lengths[rows]).to(device)
+            features = forward(stages, tokens)
+            real = torch.arange(tokens.shape[1], device=device)[None, :] < lengths[:, None]
+            yield task.loss(stages, features, tokens, lengths), real
+
+    return run
+
+
+def save(folder: Path, criterion: str, scores: Any, stored: Any) -> None:
+    """Writes ``<criterion>.safetensors`` and what the recovery keeps, if there is any."""
+    from safetensors.numpy import save_file
+
+    if scores:
+        save_file(dict(scores), folder / f"{criterion}.safetensors")
+    if stored:
+        save_file({k: np.ascontiguousarray(v) for k, v in stored.items()}, folder / ADAPT_FILE)
