@@ -203,7 +203,10 @@ def main() -> None:
     except EvopruneError as error:
         print(f"evoprune: {error.cause}\n          {error.remedy}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns Ctrl-C into the status 130 without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         print("evoprune: stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -21,7 +22,7 @@ from pydantic import (
 from evoprune.constraints import parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.genes import GeneSpec, build_space
-from evoprune.registry import Registry
+from evoprune.registry import DATA, Registry
 from evoprune.shipped import find
 from evoprune.space import Site, Space
 
@@ -44,8 +45,8 @@ class Part(_Section):
         if isinstance(value, str):
             return {"type": value}
         if isinstance(value, Mapping) and set(value) != {"type", "options"}:
-            options = dict(value)
-            return {"type": options.pop("type", None), "options": options}
+            own = {"type": value["type"]} if "type" in value else {}
+            return {**own, "options": {key: value[key] for key in value if key != "type"}}
         return value
 
     def plain(self) -> dict[str, Any]:
@@ -153,7 +154,13 @@ def _read_space(name: str) -> dict[str, Any]:
 
 
 def _load_data(value: Any) -> Any:
-    return read_yaml(find(value)) if isinstance(value, str) else value
+    """Data are a path, a mapping, or a path with changes (``base``)."""
+    if isinstance(value, str):
+        return read_yaml(find(value))
+    if isinstance(value, Mapping) and "base" in value:
+        changes = {key: entry for key, entry in value.items() if key != "base"}
+        return {**read_yaml(find(str(value["base"]))), **changes}
+    return value
 
 
 class DataConfig(_Section):
@@ -167,11 +174,29 @@ class DataConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "type" in value and "source" not in value:
+        if isinstance(value, Mapping) and "source" not in value:
+            if "type" not in value:
+                choices = ", ".join(DATA.names())
+                raise ConfigError("The setting 'data.type' is missing.", f"Add it: {choices}.")
             own = {key: value[key] for key in value if key in cls.model_fields}
             source = {key: value[key] for key in value if key not in cls.model_fields}
+            cls._check_options(source)
             return {"source": source, **own}
         return value
+
+    @classmethod
+    def _check_options(cls, source: Mapping[str, Any]) -> None:
+        """Refuses what neither this section nor the source knows; near misses may be of either."""
+        if source["type"] not in DATA.names():
+            return  # a plug-in may add it, or what builds it refuses it
+        made = DATA.load(source["type"])
+        known = {"type", *(f.name for f in fields(made))} if is_dataclass(made) else set(source)
+        for name in source:
+            if name not in known:
+                raise ConfigError(
+                    f"There is no setting 'data.{name}'.",
+                    did_you_mean(name, known | {*cls.model_fields} - {"source"}),
+                )
 
     @model_validator(mode="after")
     def _three_splits(self) -> "DataConfig":
@@ -301,17 +326,24 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
                 f"The override '{override}' cannot be read.", "Write it like search.n_eval=500."
             )
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
+            value = yaml.load(text, Loader=_UniqueLoader)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise ConfigError(
                 f"The value of the override '{override}' is not valid YAML.", "Quote it."
             ) from error
         at = settings
         for key in keys[:-1]:
-            inner = at.setdefault(key, {})
-            if not isinstance(inner, dict):
-                inner = at[key] = {"base": inner} if key == "space" else {"type": inner}
-            at = inner
+            inner = at.get(key)
+            if isinstance(inner, str):
+                at[key] = {"base": inner} if key in ("space", "data") else {"type": inner}
+            elif inner is None:
+                at[key] = {}
+            elif not isinstance(inner, dict):
+                raise ConfigError(
+                    f"The override '{override}' leads into {json.dumps(inner)[:60]}.",
+                    f"Give all of {key} anew, such as {key}=[...], or edit the file.",
+                )
+            at = at[key]
         at[keys[-1]] = value
     return settings
 
@@ -335,7 +367,7 @@ def load_config(
         settings = read_yaml(path)
         stem = path.parent.name if path.stem == "config" else path.stem
     if isinstance(overrides, Mapping):
-        overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     settings = apply_overrides(settings, overrides)
     if isinstance(settings.get("output", ""), str):
         settings["output"] = settings.get("output", "runs/{name}").replace("{name}", stem)
@@ -348,33 +380,49 @@ def load_config(
 def _explained(error: ValidationError, settings: Mapping[str, Any]) -> ConfigError:
     """Returns one sentence of cause and one of remedy for the first thing that is wrong."""
     found = error.errors()
-    first = found[0]
+    # What is not known at all says more than what follows from it.
+    strange = ("extra_forbidden", "unexpected_keyword_argument")
+    first = next((entry for entry in found if entry["type"] in strange), found[0])
     location = [str(step) for step in first["loc"] if not str(step).startswith("function-")]
     where = ".".join(location) or "the configuration"
     more = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if first["type"] in strange:
         section = _section_fields(location[:-1])
         return ConfigError(
             f"There is no setting '{where}'{more}.", did_you_mean(location[-1], section)
         )
     if first["type"] == "missing":
         return ConfigError(f"The setting '{where}' is missing{more}.", "Add it.")
-    message = first["msg"].removeprefix("Value error, ")
+    message = _plainly(first["msg"])
+    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
+        within = f"In '{where}': " if location else ""
+        return ConfigError(f"{within}{message}{more}.", "Mend that setting.")
     given = repr(first["input"])
     given = given if len(given) <= 80 else f"{given[:77]}..."
     return ConfigError(f"'{where}' is {given}: {message}{more}.", "Mend that setting.")
 
 
+def _plainly(message: str) -> str:
+    """Returns pydantic's words in those of YAML."""
+    message = message.removeprefix("Value error, ").replace("Tuple", "List")
+    message = message.replace("a valid tuple", "a list")
+    return re.sub(r"a valid dictionary or instance of \w+", "a mapping", message)
+
+
 def _section_fields(location: Sequence[str]) -> list[str]:
     """Returns the settings of the section at a location, for near misses."""
-    model: Any = Config
+    section: Any = Config
     for step in location:
-        field = getattr(model, "model_fields", {}).get(step)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return sorted(getattr(model, "model_fields", {}))
-        model = inner
-    return sorted(model.model_fields)
+        if step.isdigit():
+            continue  # an entry of a list has the type that its list names
+        annotation = section.model_fields[step].annotation
+        inner = [annotation, *get_args(annotation)]
+        section = next(t for t in inner if isinstance(t, type) and _is_section(t))
+    return sorted(getattr(section, "model_fields", None) or (f.name for f in fields(section)))
+
+
+def _is_section(kind: type) -> bool:
+    return is_dataclass(kind) or issubclass(kind, BaseModel)
 
 
 def build(registry: Registry, part: Part, **given: Any) -> Any:
@@ -389,6 +437,11 @@ def build(registry: Registry, part: Part, **given: Any) -> Any:
         ConfigError: no such part, no such option, or a value that it does not take.
     """
     made = registry.load(part.type)
+    if not is_dataclass(made):
+        raise ConfigError(
+            f"The {registry.kind} '{part.type}' is no dataclass, so it cannot be given options.",
+            "Decorate its class with @dataclass(frozen=True).",
+        )
     known = {f.name: f for f in fields(made) if f.init and f.name not in given}
     for name in part.options:
         if name not in known:
@@ -406,7 +459,7 @@ def build(registry: Registry, part: Part, **given: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = _plainly(first["msg"])
         raise ConfigError(
             f"The option '{where}' of the {registry.kind} '{part.type}' is "
             f"{first['input']!r}: {message}.",

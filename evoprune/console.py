@@ -2,14 +2,16 @@
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from evoprune.protocols import Evaluation
 from evoprune.search.loop import Budget, Progress
 
 # Without a terminal a line a generation is enough, and no more than one in this many seconds.
 QUIET_SECONDS = 2.0
+_STDOUT: Any = object()
 
 
 class Console:
@@ -20,7 +22,9 @@ class Console:
         stream: where to print; None keeps silent.
     """
 
-    def __init__(self, log: Path | None = None, stream: TextIO | None = sys.stdout) -> None:
+    def __init__(self, log: Path | None = None, stream: TextIO | None = _STDOUT) -> None:
+        # Not a default value: sys.stdout may be replaced after this module is imported.
+        stream = sys.stdout if stream is _STDOUT else stream
         self._log, self._stream = log, stream
         self.live = bool(stream is not None and stream.isatty())
         self._open = False
@@ -39,7 +43,8 @@ class Console:
 
     def _note(self, line: str) -> None:
         if self._log is not None and self._log.parent.is_dir():
-            with self._log.open("a", encoding="utf-8") as file:
+            # A full disk stops a search where it matters: at its journal.
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def _clear(self) -> None:

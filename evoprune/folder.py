@@ -4,20 +4,20 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from evoprune.config import Config, digest
-from evoprune.errors import RunFolderError
-from evoprune.journal import write_atomically
+from evoprune.errors import EvopruneError, RunFolderError
+from evoprune.journal import Journal, write_atomically
 
 
 class RunFolder:
     """The files of one run.
 
     Args:
-        path: the folder; made by ``claim``.
+        path: the folder; made by ``claim``, locked and described by ``open_journal``.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,36 +49,58 @@ class RunFolder:
             )
         return folder
 
-    def claim(self, config: Config) -> None:
-        """Makes the folder, or checks that it belongs to the same search; writes config.yaml.
+    def claim(self) -> None:
+        """Makes the folder, if there is none.
 
         Raises:
-            RunFolderError: it cannot be written, holds something else, or belongs to another
-                search.
+            RunFolderError: it cannot be made, or holds something else than a run.
         """
-        identity = config.identity()
-        if self.config.is_file():
-            self._compare(self.read_config()["identity"], identity)
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise RunFolderError(
-                f"'{self.path}' is not empty and holds no run.", "Choose another `output`."
-            )
-        text = yaml.safe_dump(
-            {"identity": identity, "execution": config.execution()}, sort_keys=False
-        )
+        ours = {self.journal.name, f"{self.journal.name}.lock"}
         try:
+            empty = not self.path.is_dir() or {path.name for path in self.path.iterdir()} <= ours
+            if not empty and not self.config.is_file():
+                raise RunFolderError(
+                    f"'{self.path}' is not empty and holds no run.", "Choose another `output`."
+                )
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(
                 f"The run folder '{self.path}' cannot be made: {error.strerror or error}.",
                 "Choose another `output`, or mend its permissions.",
             ) from error
-        write_atomically(self.config, text)
 
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    def open_journal(self, config: Config) -> Journal:
+        """Returns the journal of a claimed folder, which locks it, and writes config.yaml.
+
+        Until something is evaluated the folder belongs to no search, so that whatever a
+        configuration got wrong may be mended in place.
+
+        Raises:
+            RunFolderError: another process holds it, it cannot be written, or it belongs to
+                another search.
+        """
+        identity = config.identity()
+        header = {"identity": digest(identity)}
+        journal = Journal.open(self.journal, header)
+        try:
+            if journal.header["identity"] != header["identity"] and journal.records():
+                self._refuse(self.read_config()["identity"], identity)
+            manifest = self.read_manifest()
+            if manifest is not None and manifest["identity"] != header["identity"]:
+                self.manifest.unlink()
+            if journal.header["identity"] != header["identity"]:
+                self.journal.unlink()  # before the lock is given back
+                journal.close()
+                journal = Journal.open(self.journal, header)
+            parts = {"identity": identity, "execution": config.execution()}
+            write_atomically(self.config, yaml.safe_dump(parts, sort_keys=False))
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _refuse(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> NoReturn:
         """Refuses another search in the same folder, naming what differs."""
-        if digest(before) == digest(now):
-            return
         changes = [
             f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in _differences(before, now)
         ]
@@ -106,7 +128,13 @@ class RunFolder:
         execution = dict(parts["execution"])
         for section in ("search", "model"):
             settings[section] = {**settings[section], **execution.pop(section)}
-        return Config.model_validate({**settings, **execution})
+        try:
+            return Config.model_validate({**settings, **execution})
+        except (EvopruneError, ValueError) as error:
+            raise RunFolderError(
+                f"'{self.config}' is damaged: {' '.join(str(error).split())[:200]}.",
+                "Restore it, or search again in another `output`.",
+            ) from error
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Returns the manifest; None before the run is prepared."""

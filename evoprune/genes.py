@@ -34,6 +34,14 @@ class GeneSpec:
     exclude: tuple[str, ...] = ()
     tie: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if any(not 0 < share <= 1 for share in self.keep):
+            raise ValueError(f"keep is {list(self.keep)}; shares lie in (0, 1]")
+        if self.round_to < 1:
+            raise ValueError(f"round_to is {self.round_to}; it must be at least 1")
+        if self.bits and (self.drop or self.keep):
+            raise ValueError("bits stands alone: a rule with it has no drop and no keep")
+
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Returns whether any glob, or regular expression after ``re:``, matches the whole name.
@@ -121,6 +129,11 @@ def _genes(sites: Sequence[Site], spec: GeneSpec) -> list[Gene]:
             )
         label = group[0].name if len(group) == 1 else f"{group[0].name}+{len(group) - 1}"
         names = tuple(site.name for site in group)
+        if spec.bits and units == {1}:
+            raise SpaceError(
+                f"Sites of kind '{spec.kind}' have one unit, so bits say nothing of it.",
+                "Write `drop: true` instead of `bits: true`.",
+            )
         if spec.bits:
             made.append(Gene(label, names, bits=group[0].units))
         else:
@@ -132,6 +145,11 @@ def _genes(sites: Sequence[Site], spec: GeneSpec) -> list[Gene]:
 
 def _options(site: Site, spec: GeneSpec) -> tuple[Option, ...]:
     """Returns the options of a site, the dense one first, then fewer and fewer units."""
+    if spec.drop and site.units > 1:
+        raise SpaceError(
+            f"'drop' is set for the {site.units} {site.kind} of '{site.name}'.",
+            f"Drop the site that they lie in, '{site.parent}', instead.",
+        )
     counts = {site.units}
     for share in spec.keep:
         rounded = round(share * site.units / spec.round_to) * spec.round_to

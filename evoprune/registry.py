@@ -4,6 +4,7 @@ A registry maps a name to ``"module:attribute"``. Packages add names through ent
 (``evoprune.criteria``, ``evoprune.objectives`` …), scripts through ``register`` or ``--plugin``.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ConfigError, did_you_mean
+
+# How the modules of plug-ins begin.
+PLUGIN = "evoprune_plugin_"
 
 
 class Registry:
@@ -37,7 +41,7 @@ class Registry:
             ConfigError: the name is taken by something else.
         """
         known = self._all()
-        if name in known and known[name] is not target and known[name] != target:
+        if name in known and not _same(known[name], target):
             raise ConfigError(
                 f"There already is a {self.kind} named '{name}'.",
                 "Register yours under another name.",
@@ -60,7 +64,13 @@ class Registry:
         target = known[name]
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
-            target = getattr(importlib.import_module(module), attribute)
+            try:
+                target = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(
+                    f"The {self.kind} '{name}' cannot be imported from '{target}': {error}.",
+                    "Install what it needs, or mend the package that adds it.",
+                ) from error
             self._entries[name] = target
         return target
 
@@ -71,6 +81,17 @@ class Registry:
             for point in entry_points(group=self.group):
                 self._entries.setdefault(point.name, point.value)
         return self._entries
+
+
+def _same(known: Any, target: Any) -> bool:
+    """Returns whether two parts are one, maybe loaded twice from one plug-in."""
+    if known is target or known == target:
+        return True
+    places = [
+        (getattr(part, "__module__", None), getattr(part, "__qualname__", part))
+        for part in (known, target)
+    ]
+    return places[0] == places[1] and str(places[0][0]).startswith(PLUGIN)
 
 
 CRITERIA = Registry(
@@ -163,7 +184,7 @@ def load_plugin(path: str | Path) -> None:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"The plug-in '{file}' does not exist.", "Give the path of a .py file.")
-    name = f"evoprune_plugin_{file.stem}"
+    name = f"{PLUGIN}{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"'{file}' is not a Python file.", "Give the path of a .py file.")

@@ -76,6 +76,7 @@ class Run:
             dtype=model.dtype,
             family=manifest["family"],
             trust_remote_code=model.trust_remote_code,
+            revision=model.revision,
         )
         examples = Examples.load(self.folder.calibration / "validation.safetensors")
         return export_pattern(
@@ -115,9 +116,11 @@ def search(
     console = Console(stream=None) if quiet else Console()
     session = open_session(checked, console, model)
     try:
+        session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         found = _search(session)
         fronts = _fronts(session, found)
         _write(session, found, fronts)
+        session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import Config, Part, build, digest
+from evoprune.config import Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import control
@@ -24,6 +24,7 @@ from evoprune.scoring import Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Rung
 from evoprune.search.problem import Problem
+from evoprune.search.repair import check_budgets
 from evoprune.search.starts import start
 from evoprune.space import Space
 
@@ -91,9 +92,9 @@ def open_session(config: Config, console: Console, model: Any = None) -> Session
         start(name)
     objectives, measures = _measures(config)
     folder = RunFolder(config.output)
-    folder.claim(config)
+    folder.claim()
     console.log_to(folder.log)
-    journal = Journal.open(folder.journal, {"identity": digest(config.identity())})
+    journal = folder.open_journal(config)
     try:
         if folder.read_manifest() is None:
             prepare(config, folder, console.say, model)
@@ -158,7 +159,7 @@ def _problem(
     constraints = parse_constraints(config.constraints)
     problem = Problem(space, table, objectives, constraints, measures)
     # An impossible budget is said now, not after the first generation.
-    _ = problem.directions
+    check_budgets(problem)
     return spec, problem
 
 

@@ -15,9 +15,9 @@ settings.register_profile("evoprune", deadline=None, max_examples=50)
 settings.load_profile("evoprune")
 
 WORDS = {
-    "numbers": "one two three four five six seven eight nine ten plus minus times".split(),
-    "code": "def return if else for in while (x) (y) = == += self None True [i]".split(),
-    "prose": "The rain fell softly, and a grey cat slept under the old oak tree.".split(),
+    "numbers": "one two three four five six seven eight nine ten plus minus times",
+    "code": "def return if else for in while (x) (y) = == += self None True [i]",
+    "prose": "The rain fell softly, and a grey cat slept under the old oak tree.",
 }
 
 
@@ -49,15 +49,13 @@ def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Returns a glob of text files, one for each of three kinds, with 40 documents each."""
     folder, rng = tmp_path_factory.mktemp("texts"), random.Random(0)
     for kind, words in WORDS.items():
-        documents = [" ".join(rng.choices(words, k=24)) for _ in range(40)]
+        documents = [" ".join(rng.choices(words.split(), k=24)) for _ in range(40)]
         (folder / f"{kind}.txt").write_text("\n---\n".join(documents))
     return f"{folder}/*.txt"
 
 
 @pytest.fixture
-def tiny_config(
-    tiny_llama: Path, tiny_texts: str, tmp_path: Path
-) -> Callable[..., dict[str, Any]]:
+def tiny_config(tiny_llama: Path, tiny_texts: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Returns a function that returns the settings of a search of about a second.
 
     Its keyword arguments replace whole sections.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_base(model: Any, folder: Path) -> None:
-    """Writes the weights once, in the compute dtype, with the model's configuration beside them.
+    """Writes the weights once, as they are, with the model's configuration beside them.
 
     Workers map ``base.safetensors``; tied tensors are written once.
     """

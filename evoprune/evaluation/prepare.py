@@ -4,6 +4,7 @@ Everything is written into the run folder, the manifest last, so that a prepared
 prepared again.
 """
 
+import copy
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from evoprune.config import Config, DataConfig, build, digest
 from evoprune.data.documents import assign_splits, check_disjoint
 from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
 from evoprune.errors import DataError, ModelError
-from evoprune.evaluation.dense import add_reference, check_stages, embed, write_base
+from evoprune.evaluation.dense import add_reference, check_stages, embed, load_base, write_base
 from evoprune.evaluation.examples import Examples
 from evoprune.evaluation.passes import tables
 from evoprune.evaluation.rank import rank
@@ -138,6 +139,8 @@ def open_model(config: Config, say: Callable[[str], None], model: Any = None) ->
             revision=config.model.revision,
             trust_remote_code=config.model.trust_remote_code,
         )
+    else:
+        model = _copied(model, config.model.dtype)
     family = family_of(model, config.model.family)
     model = model.to(config.model.device)
     stages = family.stages(model)
@@ -147,9 +150,21 @@ def open_model(config: Config, say: Callable[[str], None], model: Any = None) ->
     say(f"data      chunks of {config.data.chunk_tokens} tokens: {sizes}")
     _check_vocabulary(model, found)
     search = found["search"]
-    first = torch.from_numpy(search.tokens[:2, : int(search.lengths[:2].min())])
-    check_stages(model, stages, first.to(config.model.device))
+    longest = np.argsort(-search.lengths, kind="stable")[:2]
+    tokens = search.tokens[longest, : int(search.lengths[longest].min())]
+    check_stages(model, stages, torch.from_numpy(tokens).to(config.model.device))
     return Opened(model, family, stages, tokenizer, found)
+
+
+def _copied(model: Any, dtype: str) -> Any:
+    """Returns a copy of a live model as it would be loaded: its units are reordered in place."""
+    import torch
+
+    copied = copy.deepcopy(model).to(getattr(torch, dtype)).eval().requires_grad_(False)
+    # Workers load the base with sdpa, too; eager attention without a mask is not causal.
+    if getattr(copied.config, "_attn_implementation", None) == "eager":
+        copied.set_attn_implementation("sdpa")
+    return copied
 
 
 @dataclass(frozen=True)
@@ -231,6 +246,11 @@ def _write(
     table = opened.family.table(model, config.data.chunk_tokens)
     scores, stored = rank(config, space, model, stages, table, picked)
     write_base(model, folder.ranks)
+    # From here on the base as workers map it: products of numbers that lie elsewhere in memory
+    # can differ in the last bit.
+    settings, device = config.model, config.model.device
+    base = load_base(folder.ranks, settings.dtype, device, settings.trust_remote_code)
+    stages = opened.family.stages(base)
     save_ranks(folder.ranks, config.criterion.type, scores, stored)
     folder.calibration.mkdir(parents=True, exist_ok=True)
     search = calibrated.pools["search"].take(calibrated.chosen["search"])
@@ -248,8 +268,8 @@ def _write(
         pool_digests[split] = part.digest
         bare = Examples(part.tokens, part.lengths, calibrated.groups[split], {}, {})
         rungs = tuple(rung.samples for rung in config.rungs) if split == "search" else ()
-        examples = add_reference(bare, stages, task, config.model.device, rungs)
-        table = tables(stages, task, examples, rungs, config.model.device)["clean"]
+        examples = add_reference(bare, stages, task, device, rungs)
+        table = tables(stages, task, examples, rungs, device)["clean"]
         broken = [name for name, column in table.columns.items() if not np.isfinite(column).all()]
         if broken:
             raise ModelError(

@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from evoprune.errors import EvopruneError
 from evoprune.evaluation.worker import Worker, WorkerSpec
+from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, Request
 
 # Two candidates an actor: one is evaluated while the next already waits at it.
@@ -24,8 +24,8 @@ class RayEvaluator:
         spec: what the workers need; the run folder must be readable on every node.
         count: how many actors.
         num_gpus: GPUs of each actor, may be a fraction.
-        address: of a running cluster; None starts Ray on this machine.
-        costs: gives each pattern's FLOPs, so that the longest can go first.
+        address: of a running cluster; None starts Ray on this machine, or uses the Ray that this
+            process has already started.
     """
 
     def __init__(
@@ -35,14 +35,17 @@ class RayEvaluator:
         num_gpus: float = 0,
         address: str | None = None,
     ) -> None:
-        ray = _start(address, count)
+        ray, self._own = _start(address, count * spec.threads)
         self.count = count
-        actor = ray.remote(num_cpus=spec.threads, num_gpus=num_gpus)(_Resident)
+        # An actor that dies is started again, and what it was at is tried once more.
+        settings = {"max_restarts": -1, "max_task_retries": 1}
+        actor = ray.remote(num_cpus=spec.threads, num_gpus=num_gpus, **settings)(_Resident)
         self._ray = ray
-        self._actors = [actor.remote(replace(spec)) for _ in range(count)]
+        self._actors = [actor.remote(spec) for _ in range(count)]
         try:
-            ray.get([a.ready.remote() for a in self._actors])
+            self.pids = ray.get([a.ready.remote() for a in self._actors])
         except ray.exceptions.RayError as error:
+            self.close()
             cause = getattr(error, "cause", None)
             if isinstance(cause, EvopruneError):
                 raise cause from error
@@ -56,29 +59,43 @@ class RayEvaluator:
         # Level sums stand in for cost: what removes less runs longer.
         removed = [sum(c if isinstance(c, int) else 0 for c in p.choices) for p in request.patterns]
         waiting = [request.patterns[i] for i in np.argsort(removed, kind="stable")][::-1]
-        running: dict[Any, Any] = {}
+        running: dict[Any, tuple[Any, Pattern]] = {}
         for _ in range(IN_FLIGHT):
             for actor in self._actors:
                 self._send(actor, waiting, running, request)
         while running:
             done, _ = self._ray.wait(list(running), num_returns=1)
-            actor = running.pop(done[0])
+            actor, pattern = running.pop(done[0])
             self._send(actor, waiting, running, request)
-            yield self._ray.get(done[0])
+            yield self._result(done[0], pattern, request)
 
     def _send(
-        self, actor: Any, waiting: list[Any], running: dict[Any, Any], request: Request
+        self,
+        actor: Any,
+        waiting: list[Pattern],
+        running: dict[Any, tuple[Any, Pattern]],
+        request: Request,
     ) -> None:
         if waiting and not request.stopping():
             pattern = waiting.pop()
             task = actor.evaluate.remote(pattern, request.split, request.rung, request.tables)
-            running[task] = actor
+            running[task] = actor, pattern
+
+    def _result(self, task: Any, pattern: Pattern, request: Request) -> Evaluation:
+        """Returns an evaluation; a worker that died twice over a pattern gives a failed one."""
+        try:
+            evaluation: Evaluation = self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return Evaluation(pattern, request.split, request.rung, error=why, failure="transient")
+        return evaluation
 
     def close(self) -> None:
         """Ends the actors, and Ray if it was started here."""
         for actor in self._actors:
             self._ray.kill(actor)
-        self._ray.shutdown()
+        if self._own:
+            self._ray.shutdown()
 
 
 class _Resident:
@@ -87,23 +104,27 @@ class _Resident:
     def __init__(self, spec: WorkerSpec) -> None:
         self._worker = Worker(spec)
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> int:
+        return os.getpid()
 
     def evaluate(self, *args: Any) -> Evaluation:
         return self._worker.evaluate(*args)
 
 
-def _start(address: str | None, count: int) -> Any:
-    """Returns ray, connected; quiet, and with no dashboard when it is started here."""
+def _start(address: str | None, cpus: int) -> tuple[Any, bool]:
+    """Returns ray, connected, and whether this call did it.
+
+    It is quiet, and has no dashboard when it is started here.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    if not ray.is_initialized():
-        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address is None:
-            settings |= {"include_dashboard": False, "num_cpus": count}
-        with open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
-            ray.init(address=address, **settings)
-    return ray
+    if ray.is_initialized():
+        return ray, False
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        settings |= {"include_dashboard": False, "num_cpus": cpus}
+    with open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
+        ray.init(address=address, **settings)
+    return ray, True

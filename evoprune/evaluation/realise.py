@@ -37,7 +37,7 @@ class Realised:
         for site, option in options.items():
             if isinstance(option, Keep):
                 kept[site] = np.arange(option.units)
-            elif isinstance(option, Bits):
+            elif isinstance(option, Bits) and option.count < option.units:
                 kept[site] = np.flatnonzero(option.mask)
         return cls(frozenset(s for s, o in options.items() if isinstance(o, Drop)), kept)
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from evoprune.config import Part, build
 from evoprune.costs import CostTable
-from evoprune.errors import EvopruneError
 from evoprune.evaluation.dense import load_base
 from evoprune.evaluation.examples import Examples
 from evoprune.evaluation.passes import tables
@@ -24,6 +23,9 @@ from evoprune.protocols import Evaluation, Failure, TableObjective
 from evoprune.recover.adapt import Adapt
 from evoprune.registry import ADAPTS, OBJECTIVES, TASKS, load_plugin
 from evoprune.space import Space
+
+# How torch says that memory ran out, on an accelerator and on the CPU.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror")
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,13 @@ class Worker:
         X = self.space.encode([pattern])
         return float(self.table.cost("flops", self.space, X)[0])
 
-    def measure(self, pattern: Pattern, examples: Examples) -> dict[str, Table]:
-        """Returns the tables of a pattern's passes over some examples."""
+    def measure(
+        self, pattern: Pattern, examples: Examples, rungs: Sequence[int] = ()
+    ) -> dict[str, Table]:
+        """Returns the tables of a pattern's passes over some examples, cut at their rungs."""
         with self._realiser.apply(self.space.options(pattern)) as realised:
             return tables(
-                self.stages,
-                self.task,
-                examples,
-                self.spec.rungs,
-                self.spec.device,
-                realised.dropped,
+                self.stages, self.task, examples, rungs, self.spec.device, realised.dropped
             )
 
     def evaluate(
@@ -134,25 +133,23 @@ class Worker:
         """Returns a pattern's evaluation; a pattern that fails gives one with its error."""
         start = time.perf_counter()
         examples = self.examples(split)
-        if split == "search" and rung >= 0:
-            examples = examples.first(self.spec.rungs[rung])
+        rungs = self.spec.rungs if split == "search" else ()
+        if rungs and rung >= 0:
+            examples = examples.first(rungs[rung])
         values: dict[str, float] = {}
         found: dict[str, Table] = {}
         error: str | None = None
         failure: Failure | None = None
         try:
-            found = self.measure(pattern, examples)
+            found = self.measure(pattern, examples, rungs)
             for name, objective in self.objectives.items():
                 values[name] = float(objective.value(found, examples.dense))
-            broken = [name for name, value in values.items() if not math.isfinite(value)]
-            # Perplexity may overflow where the likelihood itself is still a number.
-            broken = [name for name in broken if values[name] != math.inf]
-            if broken:
-                error, failure = f"{broken[0]} is {values[broken[0]]}", "deterministic"
-        except (EvopruneError, ArithmeticError, ValueError, RuntimeError, MemoryError) as caught:
+            error = _broken(found, values)
+            failure = "deterministic" if error else None
+        except Exception as caught:  # whatever a model, a task or a plug-in may raise
             error = f"{type(caught).__name__}: {' '.join(str(caught).split())[:300]}"
-            transient = isinstance(caught, MemoryError) or "out of memory" in error.lower()
-            failure = "transient" if transient else "deterministic"
+            no_memory = any(words in error.lower() for words in OUT_OF_MEMORY)
+            failure = "transient" if no_memory else "deterministic"
         return Evaluation(
             pattern=pattern,
             split=split,
@@ -164,3 +161,17 @@ class Worker:
             failure=failure,
             tables=found if keep and not error else {},
         )
+
+
+def _broken(found: Mapping[str, Table], values: Mapping[str, float]) -> str | None:
+    """Returns what a broken network shows itself by, None if nothing.
+
+    Columns are looked at as well: accuracy is still a number where all logits are NaN.
+    """
+    for table in found.values():
+        for name, column in table.columns.items():
+            if np.isnan(column).any():
+                return f"{name} is nan for {int(np.isnan(column).sum())} examples"
+    # Perplexity may overflow where the likelihood itself is still a number.
+    broken = [n for n, value in values.items() if math.isnan(value) or value == -math.inf]
+    return f"{broken[0]} is {values[broken[0]]}" if broken else None

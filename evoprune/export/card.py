@@ -83,8 +83,8 @@ class Card:
         parts = [
             self._front_matter(),
             f"# {self.source.label}, pruned",
-            f"This is `{self.source.label}` with parts removed by "
-            f"[evoprune](https://pypi.org/project/evoprune/) (pattern `{self.pattern.id}` of the "
+            f"This is `{self.source.label}` with parts removed by evoprune "
+            f"(pattern `{self.pattern.id}` of the "
             f"space `{self.space.name}`). It was not trained after that unless the provenance in "
             f"`{RECORD}` says so.",
             "## What was removed",

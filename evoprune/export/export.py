@@ -101,17 +101,16 @@ def export_pattern(
     Raises:
         ExportError: the path is taken, the disk is full, or the export is not what was searched.
     """
-    target = Path(path).absolute()
+    target = Path(path).resolve()
+    check_target(target)
     chosen = _dtype(source, dtype)
     subject = Subject.load(source, space, pattern, chosen)
     with _writing(target) as folder:
         rung, reason, params = _climb_down(subject, folder)
         tokenizer = _carry_over(source, folder)
-        before = subject.params(space.dense)
-        Card(
-            source, space, pattern, rung, reason, chosen, (before, params), tokenizer,
-            scores, provenance,
-        ).write(folder)  # fmt: skip
+        sizes = (subject.params(space.dense), params)
+        said = (rung, reason, chosen, sizes, tokenizer, scores, provenance)
+        Card(source, space, pattern, *said).write(folder)
         error = _verified(subject, source, folder, tokens) if verify else None
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return Exported(target, rung, reason, params, size, error)
@@ -123,7 +122,7 @@ def _climb_down(subject: Subject, folder: Path) -> tuple[Rung, str, int]:
     for rung in LADDER[LADDER.index(highest) :]:
         writer = WRITERS.get(rung)
         if writer is None:
-            reason += f" It is {rung}, which evoprune does not write yet."
+            reason += f" A {rung} model would hold it, but evoprune does not write these yet."
             continue
         try:
             return rung, reason, writer(subject, folder)
@@ -221,11 +220,11 @@ def _writing(target: Path) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    check_target(target)
     new = target.with_name(f".{target.name}.{os.getpid()}.new")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         yield new
         check_target(target)

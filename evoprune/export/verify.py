@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,19 @@ def verify(
         "decoding with the key–value cache gives other logits": float(result["steps"]),
         "greedy generation with the cache gives other logits": float(result["generate"]),
     }
+    _check(errors, tolerance)
+    return max(errors.values())
+
+
+def _check(errors: Mapping[str, float], tolerance: float) -> None:
     for what, error in errors.items():
+        # Negated so that NaN fails.
         if not error <= tolerance:
             raise ExportError(
                 f"The exported model was loaded again, and {what} "
                 f"(by {error:.1e} of the largest; {tolerance:.0e} is allowed).",
                 "Report this; `verify: false` keeps the export for a look at it.",
             )
-    return max(errors.values())
 
 
 def _job(folder: Path, dtype: str, trust_remote_code: bool) -> dict[str, Any]:

@@ -258,15 +258,23 @@ class DecoderStages:
             return state
         layer, hidden = self.model.model.layers[index], state.hidden
         if f"{name}.attn" not in dropped:
-            out, _ = layer.self_attn(
-                hidden_states=layer.input_layernorm(hidden),
-                position_embeddings=state.rotary,
-                attention_mask=None,
-            )
-            hidden = hidden + out
+            hidden = self._attended(layer, hidden, state.rotary)
         if f"{name}.mlp" not in dropped:
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return State(hidden, state.rotary)
+
+    def _attended(self, layer: Any, hidden: "torch.Tensor", rotary: Any) -> "torch.Tensor":
+        """Returns the hidden states with what attention adds; of no heads only a bias is left."""
+        attention = layer.self_attn
+        if attention.q_proj.weight.shape[0] == 0:
+            bias = attention.o_proj.bias
+            return hidden if bias is None else hidden + bias
+        out, _ = attention(
+            hidden_states=layer.input_layernorm(hidden),
+            position_embeddings=rotary,
+            attention_mask=None,
+        )
+        return hidden + out
 
     def features(self, state: State) -> "torch.Tensor":
         """Returns the normalised hidden states that the head reads (B, T, H)."""

@@ -82,13 +82,13 @@ class Archive:
                 raise KeyboardInterrupt
         return [self._found[key] for key in keys]
 
+    def evaluations(self, split: str) -> list[Evaluation]:
+        """Returns all that is known of a split, in the journal's order."""
+        return [found for found in self._found.values() if found.split == split]
+
     def event(self, name: str, **details: object) -> None:
         """Journals an event."""
         self._journal.append([{"type": "event", "event": name, **details}])
-
-    def events(self, name: str) -> list[dict[str, object]]:
-        """Returns the events of a name, oldest first."""
-        return [r for r in self._journal.records("event") if r["event"] == name]
 
     def close(self) -> None:
         """Ends the workers, if any were started."""

@@ -90,14 +90,16 @@ class Problem:
         """Returns by how much candidates break each budget, in shares of the dense cost (P, B)."""
         found = np.zeros((len(X), len(self.budgets)))
         for column, budget in enumerate(self.budgets):
-            dense, span = self._scale(budget)
+            dense, span = self._scales[column]
             found[:, column] = budget.violation(self.cost(budget.name, X), dense) / span
         return found
 
-    def _scale(self, budget: Constraint) -> tuple[float, float]:
-        """Returns the dense value, and how far it is from that of removing all."""
-        ends = self.cost(budget.name, np.stack([np.zeros_like(self.space.upper), self.space.upper]))
-        return float(ends[0]), float(abs(ends[0] - ends[1])) or 1.0
+    @cached_property
+    def _scales(self) -> list[tuple[float, float]]:
+        """For each budget the dense value, and how far it is from that of removing all."""
+        ends = np.stack([np.zeros_like(self.space.upper), self.space.upper])
+        values = [self.cost(budget.name, ends) for budget in self.budgets]
+        return [(float(dense), float(abs(dense - empty)) or 1.0) for dense, empty in values]
 
     @cached_property
     def directions(self) -> np.ndarray:
@@ -107,8 +109,7 @@ class Problem:
             SpaceError: no pattern meets a budget.
         """
         found = []
-        for budget in self.budgets:
-            dense, _ = self._scale(budget)
+        for budget, (dense, _) in zip(self.budgets, self._scales, strict=True):
             ends = np.stack([np.zeros_like(self.space.upper), self.space.upper])
             values = self.cost(budget.name, ends)
             broken = budget.violation(values, dense) > 0

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from evoprune.errors import SpaceError
 from evoprune.search.problem import Problem
+from evoprune.search.starts import stratified
 
 
 def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -35,3 +37,21 @@ def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndar
         if not can.any():
             break
     return X
+
+
+def check_budgets(problem: Problem) -> None:
+    """Checks that the budgets can be met, each and together.
+
+    Raises:
+        SpaceError: one cannot, or no candidate of a repaired sample meets all.
+    """
+    if len(set(problem.directions.tolist())) < 2:
+        return  # what meets one bound further on meets all
+    rng = np.random.default_rng(0)
+    X = repair(problem, stratified(problem.space, 32, rng), rng)
+    if not (problem.budget_violation(X) == 0).all(axis=1).any():
+        together = " and ".join(str(budget) for budget in problem.budgets)
+        raise SpaceError(
+            f"No pattern of the space '{problem.space.name}' was found that meets {together}.",
+            "Leave more room between these bounds.",
+        )

@@ -1,0 +1,33 @@
+"""What the tests of evaluation share: one thread, and workers on prepared runs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.evaluation.worker import Worker
+from evoprune.session import open_session
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keeps torch off busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_worker(tiny_config: Callable[..., dict[str, Any]]) -> Callable[..., Worker]:
+    """Returns a function that prepares a run of ``tiny_config`` and returns a worker on it."""
+
+    def make(**sections: Any) -> Worker:
+        session = open_session(load_config(tiny_config(**sections)), Console(stream=None))
+        session.close()
+        return Worker(session.spec)
+
+    return make

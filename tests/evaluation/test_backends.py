@@ -1,0 +1,77 @@
+"""The same search on every back end, and after workers died, gives the same files."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import evoprune
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.evaluation.local import LocalEvaluator
+from evoprune.evaluation.ray_pool import RayEvaluator
+from evoprune.protocols import Request
+from evoprune.session import open_session
+
+RUNGS = [{"samples": 4, "keep": 0.5}, {"samples": 12}]
+
+
+def files(settings: dict, output: Path, **workers: object) -> dict[str, bytes]:
+    """Returns what a search leaves of its front."""
+    run = evoprune.search(settings | {"output": str(output), "workers": workers}, quiet=True)
+    return {name: (run.folder.path / name).read_bytes() for name in ("front.csv", "front.json")}
+
+
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_ray_gives_the_files_of_one_process(tiny_config, tmp_path, count):
+    settings = tiny_config(space="decoder/depth_width", rungs=RUNGS)
+    here = files(settings, tmp_path / "here", backend="local")
+    assert here["front.csv"].count(b"\n") > 2
+    assert files(settings, tmp_path / "ray", backend="ray", count=count) == here
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_costs_no_evaluation(tiny_config):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    space = session.problem.space
+    patterns = space.patterns([[i >> bit & 1 for bit in range(4)] for i in range(16)])
+    expected = {
+        e.pattern.id: e.values for e in LocalEvaluator(session.spec).evaluate(Request(patterns))
+    }
+    pool = RayEvaluator(session.spec, 2)
+    try:
+        found = []
+        for evaluation in pool.evaluate(Request(patterns)):
+            found.append(evaluation)
+            if len(found) == 3:
+                os.kill(pool.pids[0], signal.SIGKILL)
+    finally:
+        pool.close()
+    assert {e.pattern.id: e.values for e in found} == expected
+
+
+@pytest.mark.slow
+def test_two_threads_a_worker_start(tiny_config):
+    settings = load_config(tiny_config())
+    session = open_session(settings, Console(stream=None))
+    session.close()
+    pool = RayEvaluator(replace(session.spec, threads=2), 1)
+    try:
+        (evaluation,) = pool.evaluate(Request([session.problem.space.dense]))
+    finally:
+        pool.close()
+    assert evaluation.values["kl"] == 0
+
+
+def test_an_evaluator_that_shall_stop_begins_nothing_new(tiny_config):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    done: list = []
+    patterns = session.problem.space.patterns([[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    request = Request(patterns, stopping=lambda: len(done) == 2)
+    for evaluation in LocalEvaluator(session.spec).evaluate(request):
+        done.append(evaluation)
+    assert [e.pattern for e in done] == patterns[:2]

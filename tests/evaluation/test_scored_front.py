@@ -1,0 +1,79 @@
+"""The front after the search: filtered on validation, with intervals on report."""
+
+import numpy as np
+import pytest
+
+import evoprune
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.front import nondominated, oriented
+from evoprune.metrics import Table
+from evoprune.objectives.quality import Nll
+from evoprune.scoring import interval
+from evoprune.session import open_session
+
+MEASURED = ("kl", "worst_cluster_kl")
+
+
+@pytest.fixture
+def run(tiny_config):
+    """Returns a finished search of a whole space."""
+    search = {"algorithm": {"type": "exhaustive"}, "n_eval": 16}
+    return evoprune.search(tiny_config(search=search, controls=["last_k"]), quiet=True)
+
+
+def test_points_hold_values_intervals_and_costs(run):
+    assert len(run.front) > 2
+    for point in run.front:
+        for name in MEASURED:
+            low, high = (point.values[f"report_{name}_{end}"] for end in ("low", "high"))
+            assert low <= point.values[f"report_{name}"] <= high
+            assert {f"search_{name}", f"val_{name}"} <= set(point.values)
+        assert point.values["params"] > 0
+
+
+def test_the_dense_row_is_exact(run):
+    dense = run.front.dense
+    assert dense["sparsity"] == 0
+    assert [dense[f"{split}_kl"] for split in ("search", "val", "report")] == [0, 0, 0]
+    assert dense["report_kl_low"] == dense["report_kl_high"] == 0
+
+
+def test_the_front_is_non_dominated_on_validation_and_in_order(run):
+    F = oriented(run.front.array("val"), list(run.front.goals.values()))
+    assert nondominated(F).all()
+    keys = [(*row, point.id) for row, point in zip(F.tolist(), run.front, strict=True)]
+    assert keys == sorted(keys)
+
+
+def test_what_validation_dominates_is_left_out(tiny_config):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    try:
+        space = session.problem.space
+        patterns = space.patterns([[i >> bit & 1 for bit in range(4)] for i in range(16)])
+        points = session.scorer.front(patterns, "all")
+        everything = session.scorer.points(patterns, "all")
+    finally:
+        session.close()
+    goals = session.problem.goals
+    rows = [[p.values.get(f"val_{n}", p.values.get(n)) for n in goals] for p in everything]
+    best = nondominated(oriented(np.array(rows), list(goals.values())))
+    expected = {p.id for p, kept in zip(everything, best, strict=True) if kept}
+    assert {p.id for p in points} == expected != {p.id for p in everything}
+
+
+def test_no_patterns_give_no_points(tiny_config):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    try:
+        assert session.scorer.front([], "none") == []
+    finally:
+        session.close()
+
+
+def test_the_interval_is_that_of_the_examples_spread():
+    rng = np.random.default_rng(0)
+    nll = rng.normal(3, 1, 400)
+    table = {"clean": Table({"n": np.ones(400), "nll": nll}, np.zeros(400, np.int64))}
+    low, high = interval(Nll(), table, table)
+    assert low < nll.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * nll.std() / 20, rel=0.1)

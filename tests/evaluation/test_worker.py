@@ -1,0 +1,162 @@
+"""A worker's values depend on the pattern, the split and the rung, and on nothing else."""
+
+import math
+
+import numpy as np
+import pytest
+
+from evoprune.errors import ModelError
+from evoprune.evaluation import examples as examples_module
+from evoprune.evaluation.examples import Examples
+from evoprune.evaluation.passes import tables
+from evoprune.evaluation.worker import Worker
+from evoprune.metrics import Table
+from evoprune.tasks.causal_lm import CausalLM
+
+RUNGS = [{"samples": 3, "keep": 0.5}, {"samples": 5, "keep": 0.5}, {"samples": 12}]
+SPLITS = ("search", "validation", "report")
+
+
+def same(a: Table, b: Table) -> bool:
+    """Returns whether two tables are equal to the last bit."""
+    names = sorted(a.columns)
+    assert names == sorted(b.columns)
+    return all(a.columns[n].tobytes() == b.columns[n].tobytes() for n in names)
+
+
+def some_patterns(worker, count=5):
+    draws = np.random.default_rng(0).random((count, worker.space.n_var))
+    return worker.space.patterns(draws < 0.4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_the_dense_pattern_is_the_reference_bit_for_bit(make_worker, tiny_llama, dtype):
+    worker = make_worker(model={"name_or_path": str(tiny_llama), "dtype": dtype}, rungs=RUNGS)
+    for split in SPLITS:
+        evaluation = worker.evaluate(worker.space.dense, split, keep=True)
+        assert evaluation.values["kl"] == 0
+        assert same(evaluation.tables["clean"], worker.examples(split).dense["clean"])
+
+
+def test_a_rung_is_the_first_rows_of_the_whole(make_worker):
+    worker = make_worker(rungs=RUNGS)
+    for pattern in some_patterns(worker, 2):
+        whole = worker.evaluate(pattern, keep=True).tables["clean"]
+        for rung, size in enumerate((3, 5, 12)):
+            part = worker.evaluate(pattern, rung=rung, keep=True).tables["clean"]
+            assert same(part, whole.take(np.arange(size)))
+
+
+def test_values_do_not_depend_on_what_came_before(make_worker):
+    worker = make_worker(space="decoder/depth_width", rungs=RUNGS)
+    patterns = some_patterns(worker)
+    first = {p.id: worker.evaluate(p).values for p in patterns}
+    fresh = Worker(worker.spec)
+    fresh.evaluate(patterns[0], "report")
+    fresh.evaluate(patterns[1], rung=0)
+    assert {p.id: fresh.evaluate(p).values for p in reversed(patterns)} == first
+
+
+def test_tokens_are_weighed_by_the_flops_that_are_left(make_worker):
+    worker = make_worker()
+    dense = worker.evaluate(worker.space.dense)
+    empty = worker.evaluate(worker.space.pattern(worker.space.upper))
+    assert dense.tokens == worker.examples("search").n_tokens
+    head = 2 * 300 * 32
+    X = np.zeros((1, worker.space.n_var), np.int64)
+    assert empty.tokens == pytest.approx(
+        dense.tokens * head / worker.table.cost("flops", worker.space, X)[0]
+    )
+
+
+def test_micro_batches_end_at_every_rung_and_cover_all(monkeypatch):
+    monkeypatch.setattr(examples_module, "BATCH_TOKENS", 4 * 8)
+    examples = Examples(np.zeros((11, 8), np.int64), np.full(11, 8), np.zeros(11), {}, {})
+    slices = [(rows.start, rows.stop) for rows in examples.batches((3, 5, 11))]
+    assert slices == [(0, 3), (3, 5), (5, 9), (9, 11)]
+    assert examples.first(5).batches((3, 5, 11)) == examples.batches((3, 5, 11))[:2]
+
+
+def test_the_order_of_examples_only_reorders_rows(make_worker, tiny_llama):
+    worker = make_worker(model={"name_or_path": str(tiny_llama), "dtype": "float64"})
+    examples = worker.examples("search")
+    order = np.random.default_rng(1).permutation(len(examples))
+    shuffled = Examples(
+        examples.tokens[order],
+        examples.lengths[order],
+        examples.groups[order],
+        {name: value[order] for name, value in examples.extras.items()},
+        {},
+    )
+    whole = tables(worker.stages, worker.task, examples)["clean"]
+    found = tables(worker.stages, worker.task, shuffled)["clean"]
+    for name, column in found.columns.items():
+        np.testing.assert_allclose(column, whole.columns[name][order], rtol=1e-9, atol=1e-12)
+
+
+def test_examples_survive_being_written(tmp_path):
+    rng = np.random.default_rng(0)
+    table = Table({"n": rng.random(4), "extra.nll": rng.random(4)}, np.array([0, 1, 1, 2]))
+    tokens, groups = rng.integers(0, 9, (4, 6)), np.array([0, 1, 1, 2])
+    extras = {"top_logp": rng.random((4, 5, 2)).astype(np.float32)}
+    Examples(tokens, np.full(4, 6), groups, extras, {"clean": table}).save(tmp_path / "e")
+    found = Examples.load(tmp_path / "e")
+    np.testing.assert_array_equal(found.tokens, tokens)
+    assert list(found.extras) == ["top_logp"] and found.extras["top_logp"].dtype == np.float32
+    assert same(found.dense["clean"], table)
+
+
+@pytest.mark.parametrize(
+    ("raised", "failure"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "transient"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "transient"),
+        (MemoryError(), "transient"),
+        (RuntimeError("shapes cannot be multiplied"), "deterministic"),
+        (KeyError("layer"), "deterministic"),
+        (FloatingPointError("underflow"), "deterministic"),
+    ],
+)
+def test_an_error_becomes_an_evaluation(make_worker, monkeypatch, raised, failure):
+    def fails(*args, **kwargs):
+        raise raised
+
+    worker = make_worker()
+    monkeypatch.setattr(CausalLM, "measure", fails)
+    evaluation = worker.evaluate(worker.space.dense, keep=True)
+    assert evaluation.failure == failure
+    assert type(raised).__name__ in evaluation.error
+    assert (evaluation.values, evaluation.tables) == ({}, {})
+
+
+def test_a_network_of_nan_fails_even_where_only_accuracy_is_measured(make_worker):
+    worker = make_worker(objectives=["token_accuracy", "sparsity"], columns=[])
+    worker.model.model.norm.weight.data.mul_(math.nan)
+    evaluation = worker.evaluate(worker.space.dense)
+    assert (evaluation.failure, evaluation.values) == ("deterministic", {})
+    assert "nan" in evaluation.error
+
+
+def test_perplexity_may_be_infinite(make_worker, monkeypatch):
+    worker = make_worker(columns=["perplexity"])
+    measure = CausalLM.measure
+
+    def large(self, *args):
+        columns = measure(self, *args)
+        return columns | {"nll": columns["n"] * 1e4}
+
+    monkeypatch.setattr(CausalLM, "measure", large)
+    evaluation = worker.evaluate(worker.space.dense)
+    assert evaluation.error is None
+    assert evaluation.values["perplexity"] == math.inf
+
+
+def test_a_dense_model_that_is_not_finite_is_refused_before_the_search(make_worker, monkeypatch):
+    measure = CausalLM.measure
+
+    def broken(self, *args):
+        return measure(self, *args) | {"nll": np.full(len(args[2]["tokens"]), math.nan)}
+
+    monkeypatch.setattr(CausalLM, "measure", broken)
+    with pytest.raises(ModelError, match="nll is not finite on the search split"):
+        make_worker()

@@ -1,0 +1,172 @@
+"""What every algorithm promises, on a synthetic problem without a network."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
+
+from evoprune.errors import SpaceError
+from evoprune.front import nondominated
+from evoprune.genes import GeneSpec
+from evoprune.registry import ALGORITHMS
+from evoprune.search.algorithms import Exhaustive, Nsga2, Random
+
+NAMES = ALGORITHMS.names()
+NESTED = (BLOCKS, *PARTS, WIDTHS[0])
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def asked(name, made, seed=0, generations=12, starts=1):
+    """Returns the generations that an algorithm asks for, told a made-up quality."""
+    first = np.zeros((starts, made.space.n_var), dtype=np.int64)
+    stepper = ALGORITHMS.load(name)().begin(made, first, seed)
+    evaluator, found = FakeEvaluator(made.space), []
+    for _ in range(generations):
+        X = stepper.ask()
+        if X is None:
+            break
+        found.append(X)
+        harm = [evaluator.harm(pattern, -1) for pattern in made.space.patterns(X)]
+        F = np.stack([harm, made.cost("params", X)], axis=1)
+        stepper.tell(X, F, np.zeros((len(X), len(made.constraints) + 1)))
+    return found
+
+
+@every
+@pytest.mark.parametrize("specs", [(BLOCKS,), NESTED, (GeneSpec("channels", bits=True),)])
+def test_nothing_is_asked_twice(name, specs):
+    made = problem(3, specs)
+    X = np.concatenate(asked(name, made))
+    assert len({pattern.id for pattern in made.space.patterns(X)}) == len(X)
+    assert (made.space.canonical(X) == X).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "greedy"])
+def test_budgets_are_met_by_all_that_is_asked(name):
+    made = problem(3, NESTED, params="<=70%")
+    X = np.concatenate(asked(name, made))
+    assert len(X) > 20
+    assert (made.budget_violation(X) == 0).all()
+
+
+def test_greedy_reaches_the_budget_from_the_dense_model():
+    made = problem(3, NESTED, params="<=70%")
+    X = np.concatenate(asked("greedy", made, generations=99))
+    assert (X[0] == 0).all()
+    assert (made.budget_violation(X[-1:]) == 0).all()
+
+
+@every
+def test_a_search_ends_when_the_space_is_exhausted(name):
+    made = problem(3, (BLOCKS,))
+    generations = asked(name, made, generations=99)
+    assert len(generations) < 99
+    if name != "greedy":
+        assert len(np.concatenate(generations)) == made.space.size
+
+
+@every
+def test_a_space_with_one_candidate_inside_the_budget_is_searched(name):
+    made = problem(2, (BLOCKS,), params="<=22%")
+    X = np.concatenate(asked(name, made))
+    assert (made.budget_violation(X) == 0).all(axis=1).sum() == 1
+
+
+@every
+def test_the_seed_decides(name):
+    made = problem(4, PARTS)
+    runs = [np.concatenate(asked(name, made, seed, 5)).tolist() for seed in (1, 1, 2)]
+    assert runs[0] == runs[1]
+    assert (runs[0] == runs[2]) == (name in ("greedy", "exhaustive"))
+
+
+@pytest.mark.parametrize("name", ["nsga2", "random"])
+def test_repeated_warm_starts_are_asked_once_and_first(name):
+    made = problem(4, PARTS)
+    first = asked(name, made, generations=1, starts=3)[0]
+    assert (first[0] == 0).all()
+    assert first[1:].any(axis=1).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bounds", [{}, {"params": "<=80%"}])
+def test_the_exhaustive_front_is_the_brute_force_front(tmp_path, seed, bounds):
+    made = problem(2, NESTED, **bounds)
+    found, evaluator = run(made, Exhaustive(batch=7), tmp_path, seed=seed)
+    grid = np.indices(made.space.upper + 1).reshape(made.space.n_var, -1).T
+    X = np.unique(made.space.canonical(grid), axis=0)
+    X = X[(made.budget_violation(X) == 0).all(axis=1)]
+    harm = [evaluator.harm(pattern, -1) for pattern in made.space.patterns(X)]
+    F = np.stack([harm, made.cost("params", X)], axis=1)
+    expected = {p.id for p in made.space.patterns(X[nondominated(F)])}
+    assert {found.patterns[i].id for i in found.front} == expected
+    assert found.n_eval == len(X)
+
+
+def test_exhaustive_refuses_a_space_that_is_too_large():
+    made = problem(12, (*PARTS, WIDTHS[0]))
+    with pytest.raises(SpaceError, match=r"'synthetic' has \S+ candidates, too many to try all"):
+        Exhaustive().begin(made, np.zeros((0, made.space.n_var)), 0)
+
+
+def test_greedy_takes_the_least_harmful_step_each_time():
+    made = problem(4, (BLOCKS,))
+    generations = asked("greedy", made, generations=99)
+    evaluator = FakeEvaluator(made.space)
+    current = generations[0][0]
+    for X in generations[1:]:
+        assert (X.sum(axis=1) == current.sum() + 1).all()
+        assert ((current <= X).all(axis=1)).all()
+        current = X[np.argmin([evaluator.harm(p, -1) for p in made.space.patterns(X)])]
+    assert current.sum() == 4
+
+
+def test_nsga2_is_on_average_no_worse_than_random(tmp_path):
+    made, volumes = problem(8, PARTS), {}
+    for name, algorithm in {"nsga2": Nsga2(pop_size=12), "random": Random(batch=12)}.items():
+        volumes[name] = []
+        for seed in range(5):
+            folder = tmp_path / f"{name}{seed}"
+            folder.mkdir()
+            found, _ = run(made, algorithm, folder, seed=seed, n_eval=120)
+            volumes[name].append(found.hypervolume)
+    assert np.mean(volumes["nsga2"]) >= np.mean(volumes["random"])
+
+
+@pytest.mark.parametrize(
+    "options", [{"pop_size": 3}, {"n_offsprings": 0}, {"mutation_rate": 0.0}, {"mutation_rate": 2}]
+)
+def test_impossible_options_of_nsga2_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+        Nsga2(**options)
+
+
+@pytest.mark.parametrize("crossover", ["uniform", "two_point"])
+@pytest.mark.parametrize("n_offsprings", [None, 5])
+def test_every_setting_of_nsga2_searches(tmp_path, crossover, n_offsprings):
+    algorithm = Nsga2(8, n_offsprings, crossover, mutation_rate=0.2)
+    found, evaluator = run(problem(4, NESTED), algorithm, tmp_path, n_eval=40)
+    assert found.n_eval == 40
+    assert len(set(evaluator.asked)) == len(evaluator.asked)
+
+
+SCRIPT = """
+import sys, tempfile, pathlib
+sys.path.insert(0, sys.argv[1])
+import evoprune.search.algorithms, evoprune.search.archive, evoprune.search.exhaustive
+import evoprune.search.greedy, evoprune.search.loop, evoprune.search.operators
+import evoprune.search.problem, evoprune.search.repair, evoprune.search.starts
+from synthetic import problem, run
+with tempfile.TemporaryDirectory() as folder:
+    found, _ = run(problem(3), evoprune.search.algorithms.Nsga2(), pathlib.Path(folder), n_eval=30)
+assert found.front
+print([name for name in ("torch", "transformers", "ray", "pydantic") if name in sys.modules])
+"""
+
+
+def test_a_search_loads_neither_torch_nor_ray(pytestconfig):
+    command = [sys.executable, "-c", SCRIPT, str(pytestconfig.rootpath / "tests")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=pytestconfig.rootpath)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

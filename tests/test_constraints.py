@@ -1,0 +1,56 @@
+"""Bounds as people write them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evoprune.constraints import Constraint, parse_constraint, parse_constraints
+from evoprune.errors import ConfigError
+
+BOUNDS = st.floats(-1e9, 1e9).map(lambda value: float(f"{value:g}"))
+
+
+@given(st.sampled_from(["<=", ">="]), BOUNDS, st.booleans())
+def test_what_is_written_is_read(op, bound, percent):
+    constraint = Constraint("params", op, bound, percent)
+    assert parse_constraint("params", str(constraint).removeprefix("params")) == constraint
+
+
+@pytest.mark.parametrize("text", ["<= 70 %", "  <=70%", "<=7e1%", "<=70.0 %  "])
+def test_spaces_and_exponents_are_fine(text):
+    assert parse_constraint("params", text) == Constraint("params", "<=", 70.0, True)
+
+
+@pytest.mark.parametrize("text", ["70%", 70, "<70%", "<=", "<=1e", "<=x", "==3", "<=1e999", True])
+def test_what_is_no_bound_is_refused(text):
+    with pytest.raises(ConfigError) as error:
+        parse_constraint("params", text)
+    assert error.value.cause == f"The constraint 'params: {text}' cannot be read."
+    assert '"<=70%"' in error.value.remedy
+
+
+def test_a_percentage_is_of_the_dense_value():
+    assert Constraint("params", "<=", 70.0, True).limit(200.0) == 140.0
+    assert Constraint("params", "<=", 70.0).limit(200.0) == 70.0
+
+
+@given(BOUNDS, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+def test_violations_are_positive_exactly_on_the_wrong_side(bound, values):
+    array = np.array(values)
+    upper = Constraint("x", "<=", bound).violation(array, 1.0)
+    lower = Constraint("x", ">=", bound).violation(array, 1.0)
+    slack = 1e-9 * max(abs(bound), 1.0)
+    assert ((upper > 0) == (array - bound > slack)).all()
+    assert ((lower > 0) == (bound - array > slack)).all()
+    assert (upper * lower == 0).all()
+
+
+def test_rounding_of_a_percentage_breaks_nothing():
+    third = Constraint("params", "<=", 100.0 / 3, True)
+    assert third.violation(np.array([1.0]), 3.0).tolist() == [0.0]
+
+
+def test_a_mapping_gives_its_constraints_in_order():
+    found = parse_constraints({"params": "<=70%", "token_accuracy": ">=0.3"})
+    assert [str(constraint) for constraint in found] == ["params<=70%", "token_accuracy>=0.3"]

@@ -1,0 +1,105 @@
+"""The cost table against a sum that is written out entry by entry."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
+
+from evoprune.costs import CostTable, Part, Row, entries, fixed, of_site
+from evoprune.genes import GeneSpec, build_space
+from evoprune.pattern import Drop, Keep
+
+SPACE = build_space("s", sites(2), (BLOCKS, *PARTS, WIDTHS[0], GeneSpec("channels", bits=True)))
+UNITS = {name: site.units for name, site in SPACE.sites.items()}
+PARTS_DRAWN = st.builds(Part, st.integers(1, 9)) | st.builds(
+    lambda site, unit: Part(UNITS[site] * unit, site, unit),
+    st.sampled_from([name for name in UNITS if UNITS[name] > 1]),
+    st.integers(1, 3),
+)
+DIMS = st.lists(st.lists(PARTS_DRAWN, min_size=1, max_size=3).map(tuple), max_size=3).map(tuple)
+GATES = st.lists(st.sampled_from(list(UNITS)), max_size=2).map(tuple)
+WEIGHTS = st.dictionaries(st.sampled_from(["params", "flops"]), st.integers(1, 5).map(float))
+ROWS = st.lists(st.builds(Row, st.just("row"), DIMS, GATES, WEIGHTS), max_size=4)
+
+
+def alive(options, site):
+    """Returns whether neither a site nor what it lies in is dropped."""
+    while site is not None:
+        if isinstance(options.get(site), Drop):
+            return False
+        site = SPACE.sites[site].parent
+    return True
+
+
+def kept_units(options, site):
+    """Returns how many units stay at a site."""
+    option = options.get(site, Keep(UNITS[site]))
+    if not alive(options, site):
+        return 0
+    return option.units if isinstance(option, Keep) else option.count
+
+
+def by_hand(row, metric, options):
+    """Returns a row's cost for one pattern, from its options alone."""
+    amount = row.weights.get(metric, 0.0) * all(alive(options, gate) for gate in row.gates)
+    for dim in row.dims:
+        amount *= sum(
+            part.size if part.site is None else kept_units(options, part.site) * part.unit
+            for part in dim
+        )
+    return amount
+
+
+@given(ROWS, st.integers(0, 2**32 - 1))
+def test_cost_equals_the_sum_over_rows_by_hand(rows, seed):
+    X = np.random.default_rng(seed).integers(0, SPACE.upper + 1, (4, SPACE.n_var))
+    for metric in ("params", "flops"):
+        found = CostTable(tuple(rows)).cost(metric, SPACE, X)
+        options = [SPACE.options(pattern) for pattern in SPACE.patterns(X)]
+        assert found.tolist() == [sum(by_hand(row, metric, o) for row in rows) for o in options]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_removing_more_never_costs_more(seed):
+    rng = np.random.default_rng(seed)
+    X = SPACE.canonical(rng.integers(0, SPACE.upper + 1, (5, SPACE.n_var)))
+    more = np.minimum(X + rng.integers(0, 2, X.shape), SPACE.upper)
+    assert (table(2).cost("params", SPACE, more) <= table(2).cost("params", SPACE, X)).all()
+
+
+def test_the_dense_model_costs_all_entries():
+    dense = np.zeros((1, SPACE.n_var), dtype=np.int64)
+    expected = sum(
+        math.prod(sum(part.size for part in dim) for dim in row.dims) for row in table(2).rows
+    )
+    assert table(2).cost("params", SPACE, dense).tolist() == [expected]
+
+
+def test_prunable_rows_leave_out_what_no_site_governs():
+    empty = SPACE.upper[None, :]
+    assert table(2).cost("params", SPACE, empty).tolist() == [35.0]
+    assert table(2).cost("params", SPACE, empty, prunable_only=True).tolist() == [0.0]
+
+
+def test_metrics_and_tensors_are_listed_in_order():
+    cache = Row("cache", (fixed(3),), weights={"kv_bytes": 2.0}, tensor=False)
+    costs = CostTable((*table(1).rows, cache))
+    assert costs.metrics == ("params", "flops", "kv_bytes")
+    assert "cache" not in [row.name for row in costs.tensors()]
+    assert len(list(costs.tensors())) == 4
+
+
+def test_a_metric_that_no_row_weighs_costs_nothing():
+    X = np.zeros((3, SPACE.n_var), dtype=np.int64)
+    assert table(2).cost("bytes", SPACE, X).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("unit", "units"), [(1, CHANNELS), (3, HEADS)])
+def test_entries_name_the_rows_of_the_kept_units(unit, units):
+    dim = (*fixed(2), *of_site("a", units, unit), Part(unit, "b", unit))
+    kept = {"a": np.array([0, units - 1])}
+    chosen = [0, 1, *range(2, 2 + unit), *range(2 + unit * (units - 1), 2 + unit * (units + 1))]
+    assert entries(dim, kept).tolist() == chosen
