@@ -40,6 +40,7 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
             dtype="auto" if dtype is None else getattr(torch, dtype),
             output_loading_info=True,
             local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:  # whatever a file or a class may raise
         reason = " ".join(str(error).split())[:300]

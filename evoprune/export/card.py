@@ -61,7 +61,7 @@ class Card:
         """Writes README.md and evoprune.json; equal exports give equal bytes."""
         (folder / "README.md").write_text(self.text(), encoding="utf-8", newline="\n")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+        digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
         record = encode(self.record() | {"files": digests})
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         (folder / RECORD).write_text(text, encoding="utf-8", newline="\n")
@@ -193,7 +193,8 @@ def _number(value: float) -> str:
     return f"{int(number):,}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

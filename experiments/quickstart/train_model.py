@@ -392,19 +392,17 @@ def measure(folder: Path, counts: np.ndarray, pool: TextPool, recipe: Recipe) ->
     }
 
 
-def idle_minutes(recipe: Recipe, batches: Batches, folder: Path) -> float:
-    """Returns how long the training takes where nothing else runs, timed on a throwaway model.
+def core_minutes(recipe: Recipe, batches: Batches, folder: Path) -> float:
+    """Returns the processor time of the training, from 20 steps of a throwaway model.
 
-    The first 20 steps are run three times and the fastest run of each counts: what shares the
-    machine only ever adds time.
+    Unlike wall-clock time it hardly depends on what else the machine does.
     """
-    times = np.zeros((3, 20))
-    for repeat in range(3):
-        training = Training(recipe, make_model(recipe), folder)
-        for step in range(times.shape[1]):
-            training.run_step(batches)
-            times[repeat, step] = training.seconds - times[repeat, :step].sum()
-    return float(times.min(axis=0).mean() * recipe.steps / 60)
+    training = Training(recipe, make_model(recipe), folder)
+    training.run_step(batches)
+    started, first = time.process_time(), training.step
+    while training.step < first + 20:
+        training.run_step(batches)
+    return (time.process_time() - started) / 20 * recipe.steps / 60
 
 
 def write_folder(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -439,8 +437,8 @@ and the files of the kind *models* copy from each other, which makes that kind t
 
 {steps:,} steps of {batch} × {sequence} tokens ({seen_tokens:,} in all, {epochs:.1f} passes over
 the training split), seed {seed}, in bfloat16 autocast; Muon for the matrices of the blocks, AdamW
-for the rest. On {hardware} this took {minutes:.1f} minutes beside whatever else the machine did;
-alone it takes {idle_minutes:.1f} minutes or less, by the fastest of three timings of 20 steps.
+for the rest. On {hardware} this took {minutes:.1f} minutes of wall-clock time beside other work;
+its processor time, from 20 steps, is {core_minutes:.1f} core-minutes.
 Stochastic depth: {dense_share:.0%} of the steps are dense; the others draw a rate from 0 to
 {drop_rate:g} and leave out whole blocks ({whole_share:.0%} of all steps) or single attention and
 MLP sub-blocks (the rest) at that rate. Nothing is rescaled: what is left out adds nothing, as in a
@@ -500,7 +498,7 @@ def finish(
         "seen_tokens": recipe.steps * recipe.batch * recipe.sequence,
         "epochs": recipe.steps * recipe.batch * recipe.sequence / len(stream),
         "minutes": training.seconds / 60,
-        "idle_minutes": idle_minutes(recipe, Batches(stream, recipe), arguments.checkpoints),
+        "core_minutes": core_minutes(recipe, Batches(stream, recipe), arguments.checkpoints),
         "hardware": f"{arguments.threads} CPU cores",
         "command": command_line(),
         "versions": versions(),

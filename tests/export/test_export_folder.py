@@ -107,9 +107,7 @@ def test_a_masked_export_says_that_it_saves_nothing(make_source: Callable, tmp_p
     assert "saves nothing" in (done.path / "README.md").read_text()
 
 
-def test_widths_that_the_class_refuses_are_heterogeneous(
-    make_source: Callable, tmp_path: Path
-) -> None:
+def test_widths_that_the_class_refuses_differ(make_source: Callable, tmp_path: Path) -> None:
     made = make_source("Llama", hidden_size=32)
     done = export(made, tmp_path / "out", [1] * 5, [GeneSpec("heads", keep=(0.75,))])
     assert done.rung == "heterogeneous"

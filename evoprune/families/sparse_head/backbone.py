@@ -13,6 +13,8 @@ from evoprune.data.images import LabelledImages, digits
 # Features of an image do not depend on its neighbours when every batch has this shape.
 BATCH = 64
 CHANNELS = (32, 64)
+# The backbone learns to tell 0, 1, 2 and 3 apart.
+CLASSES = 4
 EPOCHS = 20
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
@@ -36,25 +38,29 @@ class DigitsBackbone(nn.Module):
 
 
 def train_digits_backbone(
-    seed: int, features: int = 512, training: LabelledImages | None = None
+    seed: int, features: int = 512, training: LabelledImages | None = None, classes: int = CLASSES
 ) -> DigitsBackbone:
-    """Returns a backbone trained to tell the known digits apart, frozen.
+    """Returns a backbone trained to tell a few digits apart, frozen.
 
-    It is trained with a linear classifier, which is thrown away, by AdamW on the *training* split
-    only: no image that a search, validation or report reads, and no held-out digit. Heads are
-    fitted on the same split. It runs on one thread, so a seed gives one network on one machine.
+    As with a backbone from ImageNet, its task is not the head's: it sees the first ``classes``
+    labels only, and the head has to tell all apart by its features. It is trained with a linear
+    classifier, which is thrown away, by AdamW on the *training* split: no image that a search,
+    validation or report reads, and no held-out digit. Heads are fitted on the same split. It runs
+    on one thread, so a seed gives one network on one machine.
 
     Args:
         seed: of the initialisation and of the order of the images.
         features: how many pooled features it has.
         training: what to train on; the digits' training split if left out.
+        classes: how many labels, from 0, it is trained on.
     """
     data = digits().inside["training"] if training is None else training
+    data = data.take(data.labels < classes)
     images, labels = _tensor(data.images), torch.from_numpy(data.labels)
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = DigitsBackbone(features)
-        classifier = nn.Linear(features, int(labels.max()) + 1)
+        classifier = nn.Linear(features, classes)
         _train(nn.Sequential(backbone, classifier), images, labels)
     return backbone.eval().requires_grad_(False)
 

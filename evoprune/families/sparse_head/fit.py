@@ -1,9 +1,10 @@
-"""The default fit: the hidden layers stay as initialised, the output layer is solved for.
+"""The default fit: a head's own training objective, minimised in a few dozen steps at once.
 
-The paper's recipe (``recipe.py``) moves a head little from its initialisation: a small rate, few
-epochs. Most of what it learns is in the output layer. Here that layer alone is solved for, as the
-minimiser of the mean cross-entropy plus ``|θ - θ₀|² / (2 · time)``: what gradient descent from θ₀
-reaches after so long, nearly. What is fitted is a head of the paper's architecture.
+The paper's recipe (``recipe.py``) is a long gradient descent with a small rate, so its result is
+close to the minimum of the mean cross-entropy plus ``|θ - θ₀|² / (2 · time)``, where ``time`` is
+the sum of its rates and θ₀ the initialisation. That minimum is looked for here, from the same
+initialisation, on all examples at once (``descent.py``). What is fitted is a head of the paper's
+architecture.
 
 Every candidate is worked on by itself, on its kept features and neurons only, so that its values
 do not depend on which others come with it, and a masked feature cannot have an effect.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from evoprune.families.sparse_head.descent import Objective, minimise
 from evoprune.families.sparse_head.heads import (
     Architecture,
     Fitted,
@@ -26,24 +28,39 @@ from evoprune.families.sparse_head.heads import (
     kept,
     state_of,
 )
+from evoprune.families.sparse_head.recipe import Recipe
 
-# The Hessian of the cross-entropy in the logits is at most 1/2 (Böhning, 1992).
-CURVATURE = 0.5
 ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How output layers are solved for.
+    """How heads are fitted.
 
     Args:
-        time: how long the gradient descent is that the solution stands for; larger follows the
-            training examples more closely. Features are meant to have a mean square of 1.
-        steps: accelerated Newton steps with a fixed bound on the Hessian.
+        time: how long the gradient descent is that the fit stands for; the recipe's if None.
+            Features are meant to have a mean square of 1.
+        evaluations: of the objective and its gradient, per candidate.
+        rank: along how many directions of its inputs a hidden kernel moves.
     """
 
-    time: float = 300.0
-    steps: int = 16
+    time: float | None = None
+    evaluations: int = 16
+    rank: int = 48
+
+
+@dataclass(frozen=True)
+class _Start:
+    kernels: list[torch.Tensor]
+    probes: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How far a head is from its start: hidden kernels by B U, the output layer (C, h + 1)."""
+
+    hidden: list[tuple[torch.Tensor, torch.Tensor]]
+    output: torch.Tensor
 
 
 def feature_scale(features: np.ndarray) -> float:
@@ -64,26 +81,29 @@ def fit(
 ) -> Fitted:
     """Returns the heads of P candidates, fitted from the same initialisation.
 
-    Memory is that of one candidate's hidden activations (N, H) and of P output layers.
+    Memory is that of one candidate's activations, and of how far P heads moved, which is kept at
+    low rank.
 
     Args:
         features: (N, D).
         labels: integers from 0 (N,).
         masks: what the candidates keep.
         architecture: the full head.
-        settings: how to solve.
+        settings: how to fit.
     """
     settings = settings or Settings()
-    kernels = initial(architecture)
-    x, y = np.asarray(features, dtype=np.float32), torch.from_numpy(np.asarray(labels, np.int64))
+    start = _Start(initial(architecture), _probes(architecture, settings.rank))
+    y = torch.from_numpy(np.asarray(labels, np.int64))
     targets = torch.nn.functional.one_hot(y, architecture.classes).float()
     keeps = tuple(kept(masks, p, architecture.hidden) for p in range(len(masks)))
-    layers = [_solve(x, targets, gathered(kernels, keep), keep, settings) for keep in keeps]
+    moves = [_solve(features, targets, start, keep, settings) for keep in keeps]
 
     def build(candidate: int) -> State:
-        hidden = gathered(kernels, keeps[candidate])[:-1]
-        weight, bias = layers[candidate]
-        return state_of([*hidden, weight], bias)
+        kernels, moved = gathered(start.kernels, keeps[candidate]), moves[candidate]
+        for layer, (basis, part) in enumerate(moved.hidden):
+            kernels[layer] += basis.double() @ part.double()
+        kernels[-1] += moved.output[:, :-1].T
+        return state_of(kernels, moved.output[:, -1].double())
 
     return Fitted(keeps, build)
 
@@ -106,6 +126,13 @@ def logits(fitted: Fitted, features: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
+def _probes(architecture: Architecture, rank: int) -> list[torch.Tensor]:
+    """Returns random directions (in, rank) for each hidden layer, the same for all candidates."""
+    generator = torch.Generator().manual_seed(architecture.seed)
+    widths = (architecture.features, *architecture.hidden[:-1])
+    return [torch.randn((width, rank), generator=generator) for width in widths]
+
+
 def _columns(features: np.ndarray, keep: Kept, dtype: type) -> torch.Tensor:
     """Returns the kept columns in memory of torch's own, whose alignment never varies."""
     columns = np.asarray(features[:, keep.features], dtype=dtype)
@@ -113,50 +140,22 @@ def _columns(features: np.ndarray, keep: Kept, dtype: type) -> torch.Tensor:
 
 
 def _solve(
-    features: np.ndarray,
-    targets: torch.Tensor,
-    kernels: list[torch.Tensor],
-    keep: Kept,
-    settings: Settings,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the output layer's weight (h, C) and bias (C,), float64.
+    features: np.ndarray, targets: torch.Tensor, start: _Start, keep: Kept, settings: Settings
+) -> _Moved:
+    """Returns how far one candidate's head moves.
 
-    Float32 is enough: the penalty bounds the condition number, and each step corrects the last.
+    Float32 is enough: the penalty bounds the condition number of what is solved.
     """
-    hidden = _columns(features, keep, np.float32)
-    for kernel in kernels[:-1]:
-        hidden = (hidden @ kernel.float()).relu_()
-    inputs = torch.cat([hidden, torch.ones(len(hidden), 1)], dim=1)
-    start = torch.cat([kernels[-1].float(), torch.zeros(1, targets.shape[1])])
-    solved = _minimise(inputs, targets, start, settings).double()
-    return solved[:-1], solved[-1]
-
-
-def _minimise(
-    inputs: torch.Tensor, targets: torch.Tensor, start: torch.Tensor, settings: Settings
-) -> torch.Tensor:
-    """Returns the weights (h + 1, C) of a softmax regression, drawn towards their start.
-
-    Nesterov's accelerated steps, each through the Cholesky factor of the bound on the Hessian.
-    Products have the few classes as rows: the other way round they take four times as long.
-
-    Args:
-        inputs: (N, h + 1).
-        targets: one-hot (N, C).
-        start: (h + 1, C).
-        settings: how to solve.
-    """
-    count, pull = len(inputs), 1 / settings.time
-    bound = (inputs.T @ inputs).mul_(CURVATURE / count)
-    bound.diagonal().add_(pull)
-    factor = torch.linalg.cholesky(bound)
-    wanted, begin = targets.T.contiguous(), start.T.contiguous()
-    now, last, weight = begin, begin, 1.0
-    for _ in range(settings.steps):
-        after = (1 + (1 + 4 * weight * weight) ** 0.5) / 2
-        ahead = now + (weight - 1) / after * (now - last)
-        error = torch.softmax(ahead @ inputs.T, dim=0).sub_(wanted).div_(count)
-        gradient = (error @ inputs).add_(ahead - begin, alpha=pull)
-        last, weight = now, after
-        now = ahead - torch.cholesky_solve(gradient.T, factor).T
-    return now.T
+    kernels = [kernel.float() for kernel in gathered(start.kernels, keep)]
+    rows = [keep.features, *keep.hidden[:-1]]
+    probes = [probe[chosen] for probe, chosen in zip(start.probes, rows, strict=True)]
+    time = settings.time or Recipe().time(len(features))
+    columns = _columns(features, keep, np.float32)
+    objective = Objective(columns, targets, kernels, probes, time)
+    best = minimise(objective, objective.start(), settings.evaluations)
+    *hidden, last = objective.parts(best)
+    moved = [
+        (layer.basis, part.clone())
+        for layer, part in zip(objective.hidden, hidden, strict=True)
+    ]
+    return _Moved(moved, objective.moved(last))

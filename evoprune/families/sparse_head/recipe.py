@@ -1,5 +1,6 @@
 """The reference fit: MO-EvoPruneDeepTL's training of a head, step by step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,12 @@ class Recipe:
     min_delta: float = 1e-5
     patience: int = 10
     seed: int = 1
+
+    def time(self, examples: int) -> float:
+        """Returns the sum of all steps' rates, momentum counted, if training ends at the latest."""
+        steps = self.max_epochs * math.ceil(examples / self.batch_size)
+        rates = math.log1p(self.decay * steps) / self.decay if self.decay else steps
+        return self.lr * rates / (1 - self.momentum)
 
 
 @dataclass(frozen=True)

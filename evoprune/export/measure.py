@@ -1,0 +1,238 @@
+"""What an export saves, measured beside the dense model: time, memory, file size and FLOPs."""
+
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evoprune.errors import ExportError
+from evoprune.evaluation.flops import executed_flops
+from evoprune.export.card import RECORD, read_record, sha256, table
+from evoprune.export.subject import Source
+from evoprune.journal import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+STEPS = 8  # tokens that are decoded one by one
+WHO = ("dense", "export")
+_LABELS = {
+    "prompt_ms": "prompt, ms",
+    "decode_ms": "decoding a token, ms",
+    "prompt_flops": "FLOPs of the prompt",
+    "decode_flops": "FLOPs of decoding a token",
+    "weight_bytes": "weights in memory, bytes",
+    "cache_bytes": "key–value cache of the prompt, bytes",
+    "file_bytes": "weights on disk, bytes",
+}
+_PHASES = {"prompt": "the prompt", "decode": "decoding"}
+
+
+def compare_speed(
+    dense_model: Any, exported_model: Any, tokens: np.ndarray, rounds: int = 5
+) -> dict[str, Any]:
+    """Returns what two models cost on the same tokens, measured in turns.
+
+    A round runs the prompt without a cache through one model and then the other, and then lets each
+    decode a few tokens with its cache; the first round does not count.
+
+    Args:
+        dense_model: what the export is compared with.
+        exported_model: of the same dtype and on the same device.
+        tokens: (N, T) int64, without padding: one batch.
+        rounds: how many count.
+
+    Returns:
+        ``prompt_ms``, ``decode_ms`` (a token), ``prompt_flops``, ``decode_flops``,
+        ``weight_bytes`` and ``cache_bytes``, each with ``dense``, ``export`` and ``ratio``; times
+        are medians. Then ``hardware``, ``threads``, ``dtype``, ``batch``, ``rounds`` and
+        ``warning``, a sentence if the FLOPs promise more than the clock shows, else None.
+    """
+    import torch
+
+    models = {"dense": dense_model, "export": exported_model}
+    batch = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(dense_model.device)
+    times: dict[str, dict[str, list[float]]] = {
+        name: {who: [] for who in WHO} for name in ("prompt_ms", "decode_ms")
+    }
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for who in WHO:
+                times["prompt_ms"][who].append(_seconds(models[who], _prompt, batch) * 1e3)
+            for who in WHO:
+                times["decode_ms"][who].append(_decode_seconds(models[who], batch) * 1e3)
+        found: dict[str, Any] = {
+            name: {who: median(values[1:]) for who, values in each.items()}
+            for name, each in times.items()
+        }
+        counts = {who: _counts(model, batch) for who, model in models.items()}
+    found |= {name: {who: counts[who][name] for who in WHO} for name in counts["dense"]}
+    _add_ratios(found)
+    return {
+        **found,
+        "hardware": _hardware(dense_model.device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(dense_model.dtype).removeprefix("torch."),
+        "batch": list(batch.shape),
+        "rounds": rounds,
+        "warning": warning(found),
+    }
+
+
+def warning(found: Mapping[str, Any]) -> str | None:
+    """Returns what to say if less than half of the saved FLOPs is saved time, else None."""
+    said = []
+    for phase, words in _PHASES.items():
+        flops, clock = (1 - found[f"{phase}_{what}"]["ratio"] for what in ("flops", "ms"))
+        if flops > 0 and clock < flops / 2:
+            change = f"fell by {clock:.0%}" if clock >= 0 else f"rose by {-clock:.0%}"
+            said.append(f"On {words} FLOPs fell by {flops:.0%}, time {change}.")
+    return " ".join(said) or None
+
+
+def measure_export(
+    exported_path: Path | str, source: Source, tokens: np.ndarray, rounds: int = 5
+) -> dict[str, Any]:
+    """Returns ``compare_speed`` of an export, with ``file_bytes``; writes it beside the model.
+
+    It goes into evoprune.json as ``speed``, and into the model card.
+
+    Args:
+        exported_path: the folder of the export.
+        source: what was exported.
+        tokens: (N, T) int64, without padding: one batch.
+        rounds: how many count.
+
+    Raises:
+        ExportError: the folder is no export.
+        ModelError: a model cannot be loaded.
+    """
+    from evoprune.evaluation.dense import load_base
+    from evoprune.loading import load
+
+    folder = Path(exported_path)
+    record = read_record(folder)
+    if record is None:
+        raise ExportError(f"'{folder}' is no export of evoprune.", f"It has no {RECORD}: export.")
+    exported = load(folder)
+    dense = load_base(Path(source.folder), record["dtype"], "cpu", source.trust_remote_code)
+    found = compare_speed(dense, exported, tokens, rounds)
+    base = Path(source.folder) / "base.safetensors"
+    same = source.dtype == record["dtype"]
+    sizes = {
+        "dense": base.stat().st_size if same else found["weight_bytes"]["dense"],
+        "export": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+    }
+    found["file_bytes"] = sizes | {"ratio": sizes["export"] / sizes["dense"]}
+    _write(folder, record, found)
+    return found
+
+
+def speed_text(found: Mapping[str, Any]) -> str:
+    """Returns the measurements as Markdown."""
+    rows = [
+        {
+            "": label,
+            "dense": _number(found[name]["dense"]),
+            "this model": _number(found[name]["export"]),
+            "ratio": f"{found[name]['ratio']:.3f}",
+        }
+        for name, label in _LABELS.items()
+        if name in found
+    ]
+    n, length = found["batch"]
+    threads = found["threads"]
+    where = (
+        f"Measured on {found['hardware']} ({threads} thread{'s' * (threads != 1)}) in "
+        f"{found['dtype']}, with a batch of {n} × {length} tokens; times are medians of "
+        f"{found['rounds']} rounds in turns with the dense model."
+    )
+    parts = [where, table(rows)]
+    if found["warning"]:
+        parts.append(f"**{found['warning']}**")
+    return "\n\n".join(parts)
+
+
+def _write(folder: Path, record: dict[str, Any], found: Mapping[str, Any]) -> None:
+    card = folder / "README.md"
+    text = re.sub(r"## Speed\n.*?(?=\n## )", "", card.read_text(encoding="utf-8"), flags=re.S)
+    heading = "## How to load it"
+    text = text.replace(heading, f"## Speed\n\n{speed_text(found)}\n\n{heading}", 1)
+    text = re.sub(r"\n{3,}", "\n\n", text)
+    write_atomically(card, text)
+    record["speed"] = dict(found)
+    record["files"]["README.md"] = sha256(card)
+    text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(folder / RECORD, text)
+
+
+def _prompt(model: Any, batch: "torch.Tensor") -> Any:
+    return model(batch, use_cache=False)
+
+
+def _decode_seconds(model: Any, batch: "torch.Tensor") -> float:
+    """Returns the seconds of one token, decoded after the prompt."""
+    cache = model(batch, use_cache=True).past_key_values
+    return _seconds(model, _steps, batch, cache) / STEPS
+
+
+def _steps(model: Any, batch: "torch.Tensor", cache: Any) -> None:
+    for _ in range(STEPS):
+        model(batch[:, -1:], past_key_values=cache, use_cache=True)
+
+
+def _seconds(model: Any, run: Callable[..., Any], *args: Any) -> float:
+    _wait(model.device)
+    start = time.perf_counter()
+    run(model, *args)
+    _wait(model.device)
+    return time.perf_counter() - start
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _counts(model: Any, batch: "torch.Tensor") -> dict[str, float]:
+    """Returns what does not depend on the clock."""
+    cache = model(batch, use_cache=True).past_key_values
+    kept = [layer for layer in cache.layers if getattr(layer, "keys", None) is not None]
+    weights = {id(tensor): tensor for tensor in model.parameters()}.values()
+    found = {
+        "weight_bytes": sum(tensor.numel() * tensor.element_size() for tensor in weights),
+        "cache_bytes": sum(layer.keys.nbytes + layer.values.nbytes for layer in kept),
+        "prompt_flops": executed_flops(lambda: _prompt(model, batch)),
+    }
+    return found | {"decode_flops": executed_flops(lambda: _steps(model, batch, cache)) / STEPS}
+
+
+def _add_ratios(found: dict[str, Any]) -> None:
+    for each in found.values():
+        each["ratio"] = each["export"] / each["dense"] if each["dense"] else 1.0
+
+
+def _hardware(device: Any) -> str:
+    """Returns the name of what the models ran on."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        said = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", said, flags=re.M)
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
