@@ -124,6 +124,9 @@ _OBJECTIVES = {
     "worst_cluster_retention": "robustness:WorstClusterRetention",
     "worst_cluster_kl": "robustness:WorstClusterKl",
     "cvar_kl": "robustness:CvarKl",
+    "accuracy": "classification:Accuracy",
+    "ood_auroc": "classification:OodAuroc",
+    "units": "cost:Units",
     "sparsity": "cost:Sparsity",
     "params": "cost:Params",
     "flops": "cost:Flops",
@@ -135,17 +138,18 @@ OBJECTIVES = Registry(
     "evoprune.objectives",
     {name: f"evoprune.objectives.{place}" for name, place in _OBJECTIVES.items()},
 )
-FAMILIES = Registry("family", "evoprune.families", {"decoder": "evoprune.families.decoder:Decoder"})
-TASKS = Registry("task", "evoprune.tasks", {"causal_lm": "evoprune.tasks.causal_lm:CausalLM"})
-ALGORITHMS = Registry(
-    "algorithm",
-    "evoprune.algorithms",
+FAMILIES = Registry(
+    "family",
+    "evoprune.families",
     {
-        "nsga2": "evoprune.search.algorithms:Nsga2",
-        "random": "evoprune.search.algorithms:Random",
-        "exhaustive": "evoprune.search.algorithms:Exhaustive",
-        "greedy": "evoprune.search.algorithms:Greedy",
+        "decoder": "evoprune.families.decoder:Decoder",
+        "sparse_head": "evoprune.families.sparse_head.family:SparseHead",
     },
+)
+BACKBONES = Registry(
+    "backbone",
+    "evoprune.backbones",
+    {"digits": "evoprune.families.sparse_head.backbone:digits_backbone"},
 )
 ADAPTS = Registry(
     "recovery",
@@ -171,6 +175,7 @@ REGISTRIES = {
     "families": FAMILIES,
     "tasks": TASKS,
     "algorithms": ALGORITHMS,
+    "backbones": BACKBONES,
     "samplers": SAMPLERS,
 }
 

@@ -64,7 +64,7 @@ class Subject:
             ExportError: the space was made for another model.
             ModelError: the base cannot be read.
         """
-        from evoprune.evaluation.dense import load_base
+        from evoprune.families.load import load_base
         from evoprune.families.load import family_of
 
         model = load_base(Path(source.folder), dtype, "cpu", source.trust_remote_code)
