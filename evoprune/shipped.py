@@ -1,10 +1,12 @@
 """Finds files by name: where the person points, else among what ships with the package."""
 
+import re
 from pathlib import Path
 
-from evoprune.errors import ConfigError, did_you_mean
+from evoprune.errors import ConfigError, ModelError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
+_HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 def roots() -> list[Path]:
@@ -39,10 +41,22 @@ def find(name: str) -> Path:
 
 
 def resolved(name_or_path: str) -> str:
-    """Returns a model's name with a local or shipped folder made absolute, a hub id as it is."""
+    """Returns a model's name with a local or shipped folder made absolute, a hub id as it is.
+
+    Raises:
+        ModelError: there is no such folder, and no hub id can be called so.
+    """
     path = Path(name_or_path).expanduser()
     candidates = [path] if path.is_absolute() else [root / path for root in roots()]
-    return next((str(found.resolve()) for found in candidates if found.is_dir()), name_or_path)
+    for found in candidates:
+        if found.is_dir():
+            return str(found.resolve())
+    if not _HUB_ID.fullmatch(name_or_path):
+        raise ModelError(
+            f"There is no model folder '{name_or_path}'.",
+            "Give a folder that `save_pretrained` wrote, or a hub id.",
+        )
+    return name_or_path
 
 
 def shipped(pattern: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -45,17 +46,25 @@ def tiny_llama_untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Returns a glob of text files, one for each of three kinds, with 40 documents each."""
-    folder, rng = tmp_path_factory.mktemp("texts"), random.Random(0)
-    for kind, words in WORDS.items():
-        documents = [" ".join(rng.choices(words.split(), k=24)) for _ in range(40)]
-        (folder / f"{kind}.txt").write_text("\n---\n".join(documents))
-    return f"{folder}/*.txt"
+def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a jsonl file with 40 documents of each of three kinds.
+
+    The documents have keys, which decide their splits; by default a key holds the file's path.
+    """
+    path, rng = tmp_path_factory.mktemp("texts") / "texts.jsonl", random.Random(0)
+    rows = [
+        {"key": f"{kind}{i}", "kind": kind, "text": " ".join(rng.choices(words.split(), k=24))}
+        for kind, words in WORDS.items()
+        for i in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture
-def tiny_config(tiny_llama: Path, tiny_texts: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def tiny_config(
+    tiny_llama: Path, tiny_texts: Path, tmp_path: Path
+) -> Callable[..., dict[str, Any]]:
     """Returns a function that returns the settings of a search of about a second.
 
     Its keyword arguments replace whole sections.
@@ -65,9 +74,10 @@ def tiny_config(tiny_llama: Path, tiny_texts: str, tmp_path: Path) -> Callable[.
         return {
             "model": {"name_or_path": str(tiny_llama)},
             "data": {
-                "type": "text",
-                "files": [tiny_texts],
-                "separator": "\n---\n",
+                "type": "jsonl",
+                "files": [str(tiny_texts)],
+                "kind_field": "kind",
+                "key_field": "key",
                 "chunk_tokens": 32,
                 "fractions": {"search": 0.5, "validation": 0.25, "report": 0.25},
             },

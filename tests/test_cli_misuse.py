@@ -3,7 +3,6 @@
 The texts are kept here word for word, with paths replaced.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +15,14 @@ from evoprune.testing import tiny_decoder
 
 
 @pytest.fixture
-def say(tiny_config, tmp_path, tiny_llama, tiny_texts, monkeypatch, capsys):
+def say(tiny_config, tmp_path, tiny_llama, monkeypatch, capsys):
     """Returns a function that searches with changed settings and returns what stderr says."""
     monkeypatch.chdir(tmp_path)
-    paths = {str(tmp_path): "TMP", str(tiny_llama): "MODEL", tiny_texts: "TEXTS"}
+    paths = {str(tmp_path): "TMP", str(tiny_llama): "MODEL"}
 
     def run(*arguments, verb="search", text=None, **sections):
         path = tmp_path / "mine.yaml"
-        path.write_text(text or yaml.safe_dump(json.loads(json.dumps(tiny_config(**sections)))))
+        path.write_text(text or yaml.safe_dump(tiny_config(**sections), sort_keys=False))
         monkeypatch.setattr(sys, "argv", ["evoprune", verb, str(path), *arguments])
         with pytest.raises(SystemExit) as stop:
             cli.main()
@@ -116,7 +115,7 @@ SETTINGS = {
     ),
     "too many examples": (
         {"validation": {"samples": 900}},
-        "The validation split holds 150 examples, 900 are asked for.",
+        "The validation split holds 135 examples, 900 are asked for.",
         "Lower validation.samples, or give more data.",
     ),
     "no end": (
@@ -176,8 +175,10 @@ def test_overrides_that_cannot_be_meant(say, case):
 
 def test_malformed_yaml(say):
     assert say(text="search:\n  n_eval: [3\nmodel: {}\n") == lines(
-        "'TMP/mine.yaml' is not valid YAML: while parsing a flow sequence in \"TMP/mine.yaml\", "
-        "line 2, column 11 expected ',' or ']', but got ':' in \"TMP/mine.yaml\", line 3, column 6.",
+        "'TMP/mine.yaml' is not valid YAML: while parsing a flow sequence "
+        'in "TMP/mine.yaml", line 2, column 11 '
+        "expected ',' or ']', but got ':' "
+        'in "TMP/mine.yaml", line 3, column 6.',
         "Mend that line.",
     )
 
@@ -250,8 +251,8 @@ def test_a_changed_identity_on_an_old_run_folder(say, tiny_config):
     evoprune.search(tiny_config(), {"search.n_eval": 4}, quiet=True)
     assert say("search.seed=3", "space=decoder/subblocks", "calibration.samples=9") == lines(
         "'TMP/run' belongs to another search (calibration.samples: 12 -> 9; search.seed: 0 -> 3; "
-        'space.genes: [{"kind": "block", "drop": true, "keep... -> '
-        '[{"kind": "attn", "drop": true, "keep"... and 1 more).',
+        'space.genes: [{"kind": "block", "drop": true, "kee... -> '
+        '[{"kind": "attn", "drop": true, "keep... and 1 more).',
         "Choose another `output`, or undo the change.",
     )
 
@@ -269,7 +270,7 @@ def test_a_full_disk_at_the_journal(say, tiny_config, monkeypatch):
     monkeypatch.setattr(journal.os, "write", full)
     assert say() == lines(
         "'TMP/run/journal.jsonl' cannot be written: No space left on device.",
-        "Free some space or check the permissions, then give the same command again to resume.",
+        "Free disk space or correct the permissions, then give the same command again.",
     )
 
 

@@ -83,8 +83,7 @@ def build_pool(
 
     Args:
         documents: what to tokenise, in this order.
-        tokenizer: a Hugging Face tokenizer; if it has a beginning-of-text token, each document
-            starts with it.
+        tokenizer: a Hugging Face tokenizer; its beginning-of-text token, if any, starts each text.
         split: the split the documents belong to.
         chunk_tokens: tokens of a full chunk.
         max_chunks_per_document: how many chunks of a document are kept, from its beginning.
@@ -97,22 +96,21 @@ def build_pool(
         raise DataError(f"Chunks of {chunk_tokens} tokens predict nothing.", "Use at least 2.")
     shortest = max(2, chunk_tokens // 4 if min_tokens is None else min_tokens)
     rows: list[list[int]] = []
-    keys: list[str] = []
-    kinds: list[str] = []
+    owners: list[Document] = []
     for document in documents:
         ids = encode(document.text, tokenizer)
         chunks = [ids[start : start + chunk_tokens] for start in range(0, len(ids), chunk_tokens)]
         kept = [chunk for chunk in chunks if len(chunk) >= shortest][:max_chunks_per_document]
         rows.extend(kept)
-        keys.extend([document.key] * len(kept))
-        kinds.extend([document.kind] * len(kept))
+        owners.extend([document] * len(kept))
     if not rows:
         raise DataError(
             f"No document of the {split} split has {shortest} tokens.",
             "Give longer documents, or lower chunk_tokens or min_tokens.",
         )
     tokens, lengths = _padded(rows, chunk_tokens)
-    return TextPool(tokens, lengths, tuple(keys), tuple(kinds), split)
+    keys, kinds = tuple(one.key for one in owners), tuple(one.kind for one in owners)
+    return TextPool(tokens, lengths, keys, kinds, split)
 
 
 def encode(text: str, tokenizer: Any) -> list[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,12 @@ from evoprune.space import Space
 
 RECORD = "evoprune.json"
 FORMAT = "evoprune export"
+OWN_CODE = """\
+The layers of this model are unlike each other, so that it comes with a file of its own,
+`modeling_evoprune.py`, which needs torch and transformers only; `trust_remote_code=True` lets it
+run. `evoprune.load("path/to/this/folder")` does without: it runs the file that evoprune ships, if
+this one equals it. Classes of transformers themselves refuse the folder, and vLLM and the
+converters to GGUF do not take it."""
 SPLITS = {"search": "search split", "val": "validation split", "report": "report split"}
 _COLUMN = re.compile(r"(search|val|report)_(.+?)(_low|_high)?")
 
@@ -31,6 +37,8 @@ class Card:
         rung, reason: how, and why so.
         dtype: of the weights written.
         params: parameters of the base and of the export.
+        bytes: of the export's weights on disk.
+        layers: what each layer keeps, a row a layer, where they differ.
         tokenizer: whether a tokenizer was found.
         scores: column → value, such as ``val_nll`` or ``report_nll_low``.
         provenance: whatever the run knows of itself, as JSON.
@@ -43,6 +51,8 @@ class Card:
     reason: str
     dtype: str
     params: tuple[int, int]
+    bytes: int
+    layers: tuple[Mapping[str, str], ...]
     tokenizer: bool
     scores: Mapping[str, float]
     provenance: Mapping[str, Any]
@@ -74,6 +84,7 @@ class Card:
             "base": {"name": self.source.label, "family": self.source.family},
             "dtype": self.dtype,
             "params": {"base": self.params[0], "export": self.params[1]},
+            "bytes": {"export": self.bytes},
             "scores": dict(self.scores),
             "provenance": dict(self.provenance),
         }
@@ -110,9 +121,12 @@ class Card:
         before, after = self.params
         saved = "" if before == after else f" ({after / before:.1%})"
         lines = [
-            f"Parameters: {before:,} before, {after:,} now{saved}, stored as {self.dtype}.",
+            f"Parameters: {before:,} before, {after:,} now{saved}, stored as {self.dtype} in "
+            f"{self.bytes:,} bytes.",
             f"Rung of the export: **{self.rung}**. {self.reason}",
         ]
+        if self.layers:
+            lines.append(table(self.layers))
         if self.rung == "dense-masked":
             lines.append(
                 "Removed parts are zeros in tensors of the old shapes: this **saves nothing**, "
@@ -121,19 +135,29 @@ class Card:
         return "\n\n".join(lines)
 
     def _loading(self) -> str:
+        own = self.rung == "heterogeneous"
+        trust = ", trust_remote_code=True" if own else ""
         code = [
             "```python",
             "from transformers import AutoModelForCausalLM"
             + (", AutoTokenizer" if self.tokenizer else ""),
             "",
-            'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")',
+            'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto"'
+            f"{trust})",
         ]
         if self.tokenizer:
             code.append('tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")')
-        text = "\n".join([*code, "```"]) + "\n\nevoprune is not needed."
+        text = "\n".join([*code, "```"]) + f"\n\n{OWN_CODE if own else 'evoprune is not needed.'}"
         if not self.tokenizer:
             text += " No tokenizer was found beside the base model, so none is here."
         return text
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns rows with the same keys as a table in Markdown."""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([row[name] for name in head] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def score_table(scores: Mapping[str, float]) -> str:

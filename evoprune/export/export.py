@@ -12,6 +12,7 @@ import numpy as np
 
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import Card, check_target
+from evoprune.export.heterogeneous import differ, layer_table
 from evoprune.export.homogeneous import shrink
 from evoprune.export.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.export.masked import mask
@@ -55,6 +56,10 @@ def _save_shrunk(subject: Subject, folder: Path) -> int:
     return _save(shrink(subject), folder)
 
 
+def _save_different(subject: Subject, folder: Path) -> int:
+    return _save(differ(subject), folder)
+
+
 def _save_masked(subject: Subject, folder: Path) -> int:
     return _save(mask(subject), folder)
 
@@ -65,9 +70,10 @@ def _save(model: Any, folder: Path) -> int:
 
 
 # A writer fills the folder with weights and configuration and returns how many parameters it
-# wrote, or raises UnfitError before it writes anything. A rung without a writer is passed over.
+# wrote, or raises UnfitError before it writes anything.
 WRITERS: dict[Rung, Callable[[Subject, Path], int]] = {
     "homogeneous": _save_shrunk,
+    "heterogeneous": _save_different,
     "dense-masked": _save_masked,
 }
 
@@ -108,11 +114,12 @@ def export_pattern(
     with _writing(target) as folder:
         rung, reason, params = _climb_down(subject, folder)
         tokenizer = _carry_over(source, folder)
-        sizes = (subject.params(space.dense), params)
-        said = (rung, reason, chosen, sizes, tokenizer, scores, provenance)
-        Card(source, space, pattern, *said).write(folder)
-        error = _verified(subject, source, folder, tokens) if verify else None
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        sizes = (subject.params(space.dense), params)
+        layers = tuple(layer_table(subject)) if rung == "heterogeneous" else ()
+        said = (rung, reason, chosen, sizes, size, layers, tokenizer, scores, provenance)
+        Card(source, space, pattern, *said).write(folder)
+        error = _verified(subject, source, rung, folder, tokens) if verify else None
     return Exported(target, rung, reason, params, size, error)
 
 
@@ -120,12 +127,8 @@ def _climb_down(subject: Subject, folder: Path) -> tuple[Rung, str, int]:
     """Writes the model on the first rung, from the highest allowed down, that takes it."""
     highest, reason = rung_of(subject.space, subject.pattern)
     for rung in LADDER[LADDER.index(highest) :]:
-        writer = WRITERS.get(rung)
-        if writer is None:
-            reason += f" A {rung} model would hold it, but evoprune does not write these yet."
-            continue
         try:
-            return rung, reason, writer(subject, folder)
+            return rung, reason, WRITERS[rung](subject, folder)
         except UnfitError as why:
             reason = str(why)
     raise ExportError(f"No rung holds the pattern: {reason}", "Export another pattern.")
@@ -198,7 +201,9 @@ def _file(source: Source, name: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _verified(subject: Subject, source: Source, folder: Path, tokens: np.ndarray | None) -> float:
+def _verified(
+    subject: Subject, source: Source, rung: Rung, folder: Path, tokens: np.ndarray | None
+) -> float:
     if tokens is None or tokens.size == 0:
         vocabulary = subject.model.get_input_embeddings().weight.shape[0]
         tokens = np.random.default_rng(0).integers(0, vocabulary, (2, 24))
@@ -206,8 +211,14 @@ def _verified(subject: Subject, source: Source, folder: Path, tokens: np.ndarray
     tokens = tokens[:4, :64]
     expected = subject.logits(tokens)
     tolerance = TOLERANCE.get(str(expected.dtype), 1e-4)
+    own = rung == "heterogeneous"
     return verify_export(
-        folder, tokens, expected, tolerance, trust_remote_code=source.trust_remote_code
+        folder,
+        tokens,
+        expected,
+        tolerance,
+        trust_remote_code=source.trust_remote_code or own,
+        refused_by=type(subject.model).__name__ if own else None,
     )
 
 

@@ -36,6 +36,7 @@ def main(folder: Path) -> None:
         prompts = torch.from_numpy(np.resize(tokens.numpy(), (2, WIDTH)))
         result = {"steps": stepwise(model, prompts), "generate": greedy(model, prompts)}
     result["tokenizer"] = tokenize(job)
+    check_refused(job)
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -126,6 +127,19 @@ def difference(a: "torch.Tensor", b: "torch.Tensor") -> float:
     """Returns the largest difference, relative to the largest entry of b; inf for NaN."""
     error = float((a - b).abs().max() / b.abs().max().clamp_min(1e-9))
     return error if error == error else float("inf")
+
+
+def check_refused(job: dict[str, Any]) -> None:
+    """Fails if a class loads the export that would put random weights where parts are missing."""
+    if not job.get("refused_by"):
+        return
+    transformers: Any = import_module("transformers")
+    for kind in (job["refused_by"], "AutoModelForCausalLM"):
+        try:
+            getattr(transformers, kind).from_pretrained(job["folder"], trust_remote_code=False)
+        except Exception:  # whatever a stock class raises is loud enough
+            continue
+        raise SystemExit(f"{kind} loads the export as if nothing were missing in it")
 
 
 def tokenize(job: dict[str, Any]) -> bool:

@@ -15,16 +15,30 @@ def shrink(subject: Subject) -> Any:
 
     Raises:
         UnfitError: the class of the model does not accept such a configuration.
-        ExportError: the model does not have the parameters that the cost table counted.
+        ExportError: the model does not have the parameters that the cost table counts.
     """
+    if subject.new:
+        raise UnfitError(
+            f"The recovery adds {len(subject.new)} tensors such as '{subject.new[0]}', "
+            f"which {type(subject.model).__name__} does not have."
+        )
     model = subject.rebuild(smaller_config(subject), smaller_state(subject))
-    held, counted = sum(p.numel() for p in model.parameters()), subject.params(subject.pattern)
+    check_params(subject, model)
+    return model
+
+
+def check_params(subject: Subject, model: Any) -> None:
+    """Checks that a smaller model has the parameters that the cost table counts.
+
+    Raises:
+        ExportError: it has more or fewer.
+    """
+    held, counted = sum(p.numel() for p in model.parameters()), subject.expected_params()
     if held != counted:
         raise ExportError(
             f"The smaller model has {held:,} parameters, the cost table counts {counted:,}.",
             "Report this: the family's cost table does not describe the model.",
         )
-    return model
 
 
 def smaller_config(subject: Subject) -> Any:
@@ -57,8 +71,11 @@ def smaller_state(subject: Subject) -> dict[str, "torch.Tensor"]:
         if not subject.realised.gone(row, subject.parents)
     }
     kept = kept_blocks(subject.space, subject.pattern)
-    names = subject.family.block_tensors(kept, [*rows, *subject.buffers()])
-    return {
-        new: (subject.realised.cut(held[old], rows[old]) if old in rows else held[old]).contiguous()
-        for new, old in names.items()
-    }
+    found = {}
+    names = dict.fromkeys([*rows, *subject.buffers(), *subject.added])
+    for new, old in subject.family.block_tensors(kept, names).items():
+        tensor = subject.added[old] if old in subject.added else held[old]
+        if old in rows and old not in subject.added:
+            tensor = subject.realised.cut(tensor, rows[old])
+        found[new] = tensor.contiguous()
+    return found

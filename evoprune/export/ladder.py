@@ -64,6 +64,23 @@ def equal_widths(space: Space, pattern: Pattern) -> dict[str, int]:
     return found
 
 
+def block_widths(space: Space, pattern: Pattern, block: int) -> tuple[dict[str, int], set[str]]:
+    """Returns what a block keeps of its parts.
+
+    Returns:
+        The units kept, by kind of site, where some are lost; and the kinds of site that are gone.
+    """
+    X = space.encode([pattern])
+    widths, gone = {}, set()
+    for kind, sites in _inside(space, [block]).items():
+        kept = sum(int(space.kept(X, site.name)[0]) for site in sites)
+        if kept < sum(site.units for site in sites):
+            widths[kind] = kept
+        if not any(space.alive(X, site.name)[0] for site in sites):
+            gone.add(kind)
+    return widths, gone
+
+
 def _blocks(space: Space) -> list[Site]:
     return [site for site in space.sites.values() if site.kind == "block"]
 

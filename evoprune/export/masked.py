@@ -6,6 +6,7 @@ import numpy as np
 
 from evoprune.costs import Row
 from evoprune.evaluation.realise import entries
+from evoprune.export.ladder import UnfitError
 from evoprune.export.subject import Subject
 
 if TYPE_CHECKING:
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def mask(subject: Subject) -> Any:
-    """Returns a model of the base's shapes that computes what the realised pattern computes."""
+    """Returns a model of the base's shapes that computes what the realised pattern computes.
+
+    Raises:
+        UnfitError: the recovery adds tensors that the base's class does not have.
+    """
+    if subject.new:
+        raise UnfitError(f"{type(subject.model).__name__} has no tensor '{subject.new[0]}'.")
     held = subject.model.state_dict()
     silent = {
         tensor for site in subject.realised.dropped for tensor in subject.family.silence(site)
@@ -24,6 +31,7 @@ def mask(subject: Subject) -> Any:
         state[row.name] = whole.new_zeros(whole.shape) if row.name in silent else whole
         if row.name not in silent and not subject.realised.gone(row, subject.parents):
             state[row.name] = _without_units(whole, row, subject)
+    state.update(subject.added)
     return subject.rebuild(subject.model.config, state)
 
 

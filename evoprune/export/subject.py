@@ -1,16 +1,20 @@
 """What is exported: a base model taken apart, and what a pattern does to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable
+from evoprune.config import Part, build
+from evoprune.costs import CostTable, Row
 from evoprune.errors import ExportError
-from evoprune.evaluation.realise import Realised
+from evoprune.evaluation.rank import ADAPT_FILE
+from evoprune.evaluation.realise import Realised, Realiser
+from evoprune.evaluation.worker import cost_table
 from evoprune.pattern import Pattern
+from evoprune.registry import ADAPTS
 from evoprune.space import Space
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ class Source:
         family: the family's name.
         trust_remote_code: whether the model's own code may be run.
         revision: the original model's revision on the hub.
+        adapt: the recovery that was part of every evaluation, by type and options.
     """
 
     folder: Path
@@ -36,6 +41,7 @@ class Source:
     family: str
     trust_remote_code: bool = False
     revision: str | None = None
+    adapt: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -46,7 +52,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Subject:
-    """A base model, its family and table, and a pattern over its sites."""
+    """A base model, its family and table, and a pattern over its sites.
+
+    Attributes:
+        added: the tensors that the recovery gives the pattern, by name.
+    """
 
     model: Any
     family: Any
@@ -55,6 +65,7 @@ class Subject:
     pattern: Pattern
     realised: Realised
     parents: Mapping[str, str | None]
+    added: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
     @classmethod
     def load(cls, source: Source, space: Space, pattern: Pattern, dtype: str) -> "Subject":
@@ -75,14 +86,16 @@ class Subject:
                 f"The space '{space.name}' has other sites than the model in the ranks folder.",
                 "Use the space and the ranks of one and the same run.",
             )
+        realised = Realised.of(space.options(pattern))
         return cls(
             model=model,
             family=family,
             table=family.table(model, 1),
             space=space,
             pattern=pattern,
-            realised=Realised.of(space.options(pattern)),
+            realised=realised,
             parents={site.name: site.parent for site in sites.values()},
+            added=_recovered(source, model, family, realised),
         )
 
     def params(self, pattern: Pattern) -> int:
@@ -90,18 +103,37 @@ class Subject:
         X = self.space.encode([pattern])
         return round(float(self.table.cost("params", self.space, X)[0]))
 
+    @property
+    def new(self) -> list[str]:
+        """The tensors of the recovery that the base model does not have."""
+        held = {row.name for row in self.table.tensors()}
+        return sorted(set(self.added) - held)
+
+    def expected_params(self) -> int:
+        """Returns how many parameters a physically smaller model must have.
+
+        The search counts the biases of a recovery in every layer that may need one; here they
+        exist where units were removed.
+        """
+        return self.params(self.pattern) + sum(self.added[name].numel() for name in self.new)
+
     def buffers(self) -> dict[str, "torch.Tensor"]:
         """Returns the buffers that are saved with the weights."""
         held = self.model.state_dict()
         return {name: held[name] for name, _ in self.model.named_buffers() if name in held}
 
-    def rebuild(self, config: Any, state: Mapping[str, "torch.Tensor"]) -> Any:
-        """Returns a model of the base's class with another configuration and state.
+    def rebuild(self, config: Any, state: Mapping[str, "torch.Tensor"], kind: Any = None) -> Any:
+        """Returns a model with another configuration and state.
+
+        Args:
+            config: of the new model.
+            state: all of its tensors.
+            kind: its class; that of the base by default.
 
         Raises:
             ExportError: the state does not fit the configuration exactly.
         """
-        kind = type(self.model)
+        kind = kind or type(self.model)
         try:
             made, info = kind.from_pretrained(
                 None,
@@ -126,17 +158,55 @@ class Subject:
         import torch
 
         from evoprune.evaluation.passes import forward
-        from evoprune.evaluation.realise import Realiser
 
         model = self.model if self.model.dtype == torch.float64 else self.model.float()
         stages, options = self.family.stages(model), self.space.options(self.pattern)
+        realiser = Realiser(model, self.table, (_Stored(self.added), {}))
         found = []
-        with torch.inference_mode(), Realiser(model, self.table).apply(options) as realised:
+        with torch.inference_mode(), realiser.apply(options) as realised:
             for row in tokens:
                 batch = torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64))[None]
                 features = forward(stages, batch, realised.dropped)
                 found.append(stages.logits(features).numpy())
         return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A recovery whose result is known: rounded to the dtype of the export, as it is written."""
+
+    added: Mapping[str, "torch.Tensor"]
+
+    def prepare(self, subject: Any) -> dict[str, np.ndarray]:
+        return {}
+
+    def rows(self, table: CostTable) -> tuple[Row, ...]:
+        return ()
+
+    def tensors(
+        self,
+        model: Any,
+        table: CostTable,
+        kept: Mapping[str, np.ndarray],
+        stored: Mapping[str, np.ndarray],
+    ) -> dict[str, "torch.Tensor"]:
+        return {name: tensor.to(model.dtype) for name, tensor in self.added.items()}
+
+
+def _recovered(
+    source: Source, model: Any, family: Any, realised: Realised
+) -> dict[str, "torch.Tensor"]:
+    """Returns the tensors that the search's recovery gives a pattern."""
+    if source.adapt is None:
+        return {}
+    from safetensors.numpy import load_file
+
+    adapt = build(ADAPTS, Part.model_validate(dict(source.adapt)))
+    # A space without widths has nothing to recover, and then nothing was kept.
+    path = Path(source.folder) / ADAPT_FILE
+    stored = load_file(path) if path.is_file() else {}
+    table = cost_table(family, model, 1, source.adapt)
+    return Realiser(model, table, (adapt, stored)).delta(realised)
 
 
 def _unlike(kind: str, why: str) -> ExportError:

@@ -22,12 +22,13 @@ def verify(
     tolerance: float = 1e-4,
     *,
     trust_remote_code: bool = False,
+    refused_by: str | None = None,
 ) -> float:
     """Returns the largest error of an exported model, relative to the largest logit.
 
-    The model is loaded by stock classes in a new isolated process in which evoprune cannot be
-    imported. Compared are its logits with the expected ones, and decoding with the key–value
-    cache (steps of one and more tokens, generation, left padding) with the full forward.
+    The model is loaded in a new isolated process in which evoprune cannot be imported. Compared
+    are its logits with the expected ones, and decoding with the key–value cache (steps of one and
+    more tokens, generation, left padding) with the full forward.
 
     Args:
         folder: the export.
@@ -35,6 +36,8 @@ def verify(
         expected_logits: (N, T, V) in float32 or float64; the model is loaded in that dtype.
         tolerance: the largest error allowed.
         trust_remote_code: whether the model's own code may be run.
+        refused_by: a class of transformers that must not load the export, nor may the automatic
+            one without trust in its code: they would put random weights where parts are missing.
 
     Raises:
         ExportError: the export cannot be loaded, or computes something else.
@@ -43,6 +46,7 @@ def verify(
         work = Path(name)
         np.save(work / "tokens.npy", np.ascontiguousarray(tokens, dtype=np.int64))
         job = _job(folder, str(expected_logits.dtype), trust_remote_code)
+        job["refused_by"] = refused_by
         (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
         _run(work)
         result: dict[str, Any] = json.loads((work / "result.json").read_text(encoding="utf-8"))
@@ -83,7 +87,12 @@ def _run(work: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", fresh.__file__, str(work)],
         cwd=work,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "HF_MODULES_CACHE": str(work / "modules"),  # where transformers copies own code
+            "TRANSFORMERS_VERBOSITY": "error",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

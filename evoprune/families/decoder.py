@@ -264,6 +264,32 @@ class Decoder:
             cut.intermediate_size = widths["channels"]
         return cut
 
+    def layer_override(
+        self, config: Any, widths: Mapping[str, int], gone: Collection[str], added: Collection[str]
+    ) -> dict[str, Any]:
+        """Returns what makes one layer unlike the others, in the words of ``per_layer_config``.
+
+        Args:
+            config: of the model.
+            widths: units that the layer keeps, by kind of site, where it loses some.
+            gone: kinds of site that it does not have.
+            added: names of tensors that the model's class does not give the layer.
+        """
+        found: dict[str, Any] = {}
+        if "heads" in widths and "attn" not in gone:
+            group = config.num_attention_heads // config.num_key_value_heads
+            found["num_attention_heads"] = widths["heads"] * group
+            found["num_key_value_heads"] = widths["heads"]
+        if "channels" in widths and "mlp" not in gone:
+            found["intermediate_size"] = widths["channels"]
+        skip = [word for kind, word in (("attn", "attention"), ("mlp", "mlp")) if kind in gone]
+        if skip:
+            found["skip"] = skip
+        if added:
+            # model.layers.3.mlp.down_proj.bias → mlp.down_proj
+            found["added_biases"] = sorted(name.split(".", 3)[3][: -len(".bias")] for name in added)
+        return found
+
     def block_tensors(self, kept: list[int], names: Collection[str]) -> dict[str, str]:
         """Returns new name → old name of the tensors of a model with only the blocks ``kept``."""
         renamed: Mapping[int, int] = {old: new for new, old in enumerate(kept)}

@@ -439,8 +439,8 @@ and the files of the kind *models* copy from each other, which makes that kind t
 
 {steps:,} steps of {batch} × {sequence} tokens ({seen_tokens:,} in all, {epochs:.1f} passes over
 the training split), seed {seed}, in bfloat16 autocast; Muon for the matrices of the blocks, AdamW
-for the rest. On {hardware} this took {minutes:.1f} minutes beside whatever else the machine did; by
-its fastest timings of 20 steps it takes {idle_minutes:.1f} minutes alone.
+for the rest. On {hardware} this took {minutes:.1f} minutes beside whatever else the machine did;
+alone it takes {idle_minutes:.1f} minutes or less, by the fastest of three timings of 20 steps.
 Stochastic depth: {dense_share:.0%} of the steps are dense; the others draw a rate from 0 to
 {drop_rate:g} and leave out whole blocks ({whole_share:.0%} of all steps) or single attention and
 MLP sub-blocks (the rest) at that rate. Nothing is rescaled: what is left out adds nothing, as in a

@@ -1,0 +1,111 @@
+"""Image data: splits that share nothing, and what lies outside them."""
+
+import io
+
+import numpy as np
+import pytest
+
+from evoprune.data.images import FRACTIONS, LabelledImages, digits, npz, patches, split
+from evoprune.errors import DataError
+
+
+def no_label(images):
+    """Returns images as labelled ones, to take their digests."""
+    return LabelledImages(images, np.zeros(len(images), int))
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Returns the digits."""
+    pytest.importorskip("PIL")
+    return digits()
+
+
+def test_no_image_is_in_two_splits_inside_or_outside(data):
+    digests = [digest for part in data.inside.values() for digest in part.digests]
+    for kinds in data.outside.values():
+        digests += [digest for images in kinds.values() for digest in no_label(images).digests]
+
+    assert len(digests) == len(set(digests))
+    assert len(digests) > 1700 + 300
+
+
+def test_every_split_has_every_class_in_proportion(data):
+    total = sum(len(part) for part in data.inside.values())
+    for name, part in data.inside.items():
+        assert set(part.labels) == set(range(8))
+        assert len(part) / total == pytest.approx(FRACTIONS[name], abs=0.01)
+
+
+def test_outside_looks_as_the_inside_does(data):
+    assert data.classes == tuple("01234567")
+    for kinds in data.outside.values():
+        for images in kinds.values():
+            assert images.shape[1:] == (8, 8)
+            assert len(images) >= 50
+            assert (images.min((1, 2)) == 0).all() and (images.max((1, 2)) == 1).all()
+            assert np.array_equal(images * 16, np.rint(images * 16))
+
+
+def test_digits_are_the_same_each_time(data):
+    again = digits()
+
+    assert all(again.inside[k].digests == data.inside[k].digests for k in data.inside)
+    assert np.array_equal(again.outside["report"]["far"], data.outside["report"]["far"])
+
+
+def test_crops_are_area_averages_and_flat_ones_are_left_out():
+    photograph = np.zeros((70, 64, 3), np.uint8)
+    photograph[:32, :16] = 200
+
+    crops = patches(photograph)
+
+    assert crops.shape == (1, 8, 8)
+    assert np.array_equal(crops[0], np.tile([1.0] * 4 + [0.0] * 4, (8, 1)))
+
+
+def test_splits_ignore_order_and_repeats():
+    images = np.random.default_rng(0).random((40, 4, 4))
+    whole = LabelledImages(images, np.arange(40) % 2)
+    turned = LabelledImages(np.concatenate([images[::-1], images]), np.tile(whole.labels, 2))
+    turned.labels[:40] = whole.labels[::-1]
+
+    first, second = split(whole, FRACTIONS), split(turned, FRACTIONS)
+
+    assert all(sorted(first[k].digests) == sorted(second[k].digests) for k in FRACTIONS)
+
+
+def test_mistakes_are_explained(tmp_path):
+    with pytest.raises(DataError, match=r"held-out digits are \(8, 8\)"):
+        digits(near=(8, 8))
+    with pytest.raises(DataError, match="sum to 1"):
+        split(no_label(np.zeros((2, 2, 2))), {"training": 0.5})
+    with pytest.raises(DataError, match="cannot be read"):
+        npz(tmp_path / "missing.npz")
+    np.savez(tmp_path / "other.npz", pictures=np.zeros(3))
+    with pytest.raises(DataError, match="none of the expected arrays"):
+        npz(tmp_path / "other.npz")
+
+
+def test_archives_of_arrays_and_of_jpegs_load(tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    np.savez(tmp_path / "plain.npz", images=np.ones((2, 4, 4)), labels=[0, 1])
+    stream = io.BytesIO()
+    pillow.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(stream, "JPEG")
+    one = np.frombuffer(stream.getvalue(), np.uint8)
+    packed = {"jpeg": np.concatenate([one, one]), "offsets": [0, len(one), 2 * len(one)]}
+    np.savez(tmp_path / "packed.npz", y=[1, 0], **packed)
+
+    assert npz(tmp_path / "plain.npz").images.shape == (2, 4, 4)
+    loaded = npz(tmp_path / "packed.npz", size=8)
+    assert loaded.images.shape == (2, 8, 8, 3)
+    assert list(loaded.labels) == [1, 0]
+    assert abs(int(loaded.images[0, 0, 0, 0]) - 90) < 3
+
+
+@pytest.mark.assets
+def test_cataract_images_load(assets_dir):
+    loaded = npz(assets_dir / "cataract" / "cataract_test_96px_jpeg.npz", size=128)
+
+    assert loaded.images.shape == (800, 128, 128, 3)
+    assert np.bincount(loaded.labels).tolist() == [400, 400]
