@@ -114,6 +114,8 @@ DATA = Registry(
         "jsonl": "evoprune.data.sources:JsonLinesSource",
         "datasets": "evoprune.data.sources:DatasetsSource",
         "list": "evoprune.data.sources:ListSource",
+        "digits": "evoprune.data.image_sources:DigitsSource",
+        "npz": "evoprune.data.image_sources:NpzSource",
     },
 )
 _OBJECTIVES = {
@@ -149,7 +151,26 @@ FAMILIES = Registry(
 BACKBONES = Registry(
     "backbone",
     "evoprune.backbones",
-    {"digits": "evoprune.families.sparse_head.backbone:digits_backbone"},
+    {"digits": "evoprune.families.sparse_head.backbone:train_digits_backbone"},
+)
+TASKS = Registry(
+    "task",
+    "evoprune.tasks",
+    {
+        "causal_lm": "evoprune.tasks.causal_lm:CausalLM",
+        "classification": "evoprune.tasks.classification:Classification",
+    },
+)
+ALGORITHMS = Registry(
+    "algorithm",
+    "evoprune.algorithms",
+    {
+        "nsga2": "evoprune.search.algorithms:Nsga2",
+        "random": "evoprune.search.algorithms:Random",
+        "exhaustive": "evoprune.search.algorithms:Exhaustive",
+        "greedy": "evoprune.search.algorithms:Greedy",
+        "moevoprune": "evoprune.search.algorithms:MoEvoPrune",
+    },
 )
 ADAPTS = Registry(
     "recovery",

@@ -145,6 +145,11 @@ def _problem(
             for name, objective in measures.items()
             if not isinstance(objective, CostObjective)
         ],
+        required=tuple(
+            name
+            for name in dict.fromkeys((*objectives, *config.constraints))
+            if name in measures and not isinstance(measures[name], CostObjective)
+        ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
         context=config.data.chunk_tokens,

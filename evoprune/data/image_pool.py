@@ -73,7 +73,7 @@ def image_pools(splits: ImageSplits) -> dict[str, ImagePool]:
     for split, inside in splits.inside.items():
         if len(inside) == 0:
             raise DataError(f"The {split} split holds no images.", "Give more images.")
-        for number in inside.digests():
+        for number in inside.digests:
             if owner.setdefault(number, split) != split:
                 raise DataError(
                     f"The splits {owner[number]} and {split} share an image.",

@@ -215,9 +215,7 @@ def _write(
         scored = _dense(runner, examples, rungs if split == "search" else ())
         _check_finite(scored, split)
         scored.save(folder.calibration / f"{split}.safetensors")
-    pools = {
-        split: opened.pools[split].take(calibrated.chosen[split]).digest for split in SPLITS
-    }
+    pools = {split: opened.pools[split].take(calibrated.chosen[split]).digest for split in SPLITS}
     return {"base_sha256": _sha256(folder.ranks / "base.safetensors"), "pools": pools}
 
 

@@ -10,8 +10,8 @@ from evoprune.config import Config, build
 from evoprune.costs import CostTable
 from evoprune.criteria.rank import permute
 from evoprune.criteria.subject import Subject, orders
-from evoprune.errors import ModelError
 from evoprune.data.examples import Examples
+from evoprune.errors import ModelError
 from evoprune.families.stages import forward, token_batches
 from evoprune.pattern import Keep
 from evoprune.registry import ADAPTS, CRITERIA, TASKS

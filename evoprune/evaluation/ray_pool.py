@@ -57,8 +57,11 @@ class RayEvaluator:
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
         """Yields evaluations as they finish, the costliest patterns started first."""
-        # Level sums stand in for cost: what removes less runs longer.
-        removed = [sum(c if isinstance(c, int) else 0 for c in p.choices) for p in request.patterns]
+        # What is removed, in levels and bits, stands in for cost: what removes less runs longer.
+        removed = [
+            sum(c if isinstance(c, int) else int.from_bytes(c).bit_count() for c in pattern.choices)
+            for pattern in request.patterns
+        ]
         order = [request.patterns[i] for i in np.argsort(removed, kind="stable")]
         # A batch no larger than keeps every worker busy twice over.
         size = max(1, min(self._batch, -(-len(order) // (IN_FLIGHT * self.count))))

@@ -105,7 +105,7 @@ class StagedRunner:
         clean = examples.clean
         pieces: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for rows in batches(*clean.arrays["tokens"].shape, boundaries):
+            for rows in batches(len(clean), clean.arrays["tokens"].shape[1], boundaries):
                 batch = {
                     name: torch.from_numpy(value[rows]).to(self.device)
                     for name, value in clean.arrays.items()

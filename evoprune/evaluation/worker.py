@@ -34,6 +34,7 @@ class WorkerSpec:
         space: the space as JSON.
         task: the task's type and options.
         objectives: the table objectives to measure, by type and options.
+        required: those that a pattern must have a value of; the others are only reported.
         family: the family's name.
         rungs: sizes of the rungs, ascending; the last is the calibration set.
         context: tokens in an example, which the FLOPs of attention depend on.
@@ -47,6 +48,7 @@ class WorkerSpec:
     space: Mapping[str, Any]
     task: Mapping[str, Any]
     objectives: Sequence[Mapping[str, Any]]
+    required: tuple[str, ...]
     family: str
     rungs: tuple[int, ...]
     context: int = 1
@@ -175,7 +177,7 @@ class Worker:
             no_memory = any(words in error.lower() for words in OUT_OF_MEMORY)
             failure: Failure = "transient" if no_memory else "deterministic"
             return replace(blank, error=error, failure=failure)
-        broken = _broken(outcome, values)
+        broken = _broken(outcome, {name: values[name] for name in self.spec.required})
         if broken:
             return replace(blank, error=broken, failure="deterministic")
         return replace(blank, values=values, tables=outcome)

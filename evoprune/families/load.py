@@ -121,6 +121,27 @@ def load_base(folder: Path, dtype: str, device: str, trust_remote_code: bool = F
     return model.to(device).eval().requires_grad_(False)
 
 
+def family_of(model: Any, name: str = "auto") -> Any:
+    """Returns the family that takes a Hugging Face model apart.
+
+    Raises:
+        ModelError: no family fits, or the one asked for does not.
+    """
+    names = FAMILIES.names() if name == "auto" else [name]
+    for candidate in names:
+        family = FAMILIES.load(candidate)()
+        if family.loader == "huggingface" and family.fits(model):
+            return family
+    raise _no_family(model, names)
+
+
+def _no_family(model: Any, names: list[str]) -> ModelError:
+    return ModelError(
+        f"No family takes {type(model).__name__} apart (tried {', '.join(names)}).",
+        "Use a model built like Llama, or write a family for it (README, «add your own»).",
+    )
+
+
 def open_network(settings: Any, live: Any = None) -> tuple[Any, Any]:
     """Returns the family and the network that a configuration's ``model`` section means.
 
@@ -146,11 +167,7 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any]:
         network = family.adopt(loaded, settings)
         if family.fits(network):
             return family, network.to(settings.device)
-    tried = ", ".join(family.name for family in families)
-    raise ModelError(
-        f"No family takes {type(loaded).__name__} apart (tried {tried}).",
-        "Use a model built like Llama, or write a family for it (README, «add your own»).",
-    )
+    raise _no_family(loaded, [family.name for family in families])
 
 
 def _live(live: Any, settings: Any) -> Any:

@@ -66,7 +66,7 @@ def token_batches(
     """Yields micro-batches of tokens (N, T): their rows, and the tensor on the device."""
     import torch
 
-    for rows in batches(*tokens.shape, boundaries):
+    for rows in batches(len(tokens), tokens.shape[1], boundaries):
         yield rows, torch.from_numpy(tokens[rows]).to(device)
 
 

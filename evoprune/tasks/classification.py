@@ -12,6 +12,7 @@ import numpy as np
 
 from evoprune.data.image_pool import ImagePool, image_pools
 from evoprune.errors import DataError
+from evoprune.tasks.ood import SCORES
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,8 @@ class Classification:
             logits: (N, C).
             labels: (N,); None for what is out of distribution.
         """
-        from evoprune.families.sparse_head.scores import ood_scores
-
-        columns = {"n": np.ones(len(logits)), **ood_scores(logits)}
+        columns = {"n": np.ones(len(logits))}
+        columns |= {name: score(logits) for name, score in SCORES.items()}
         if labels is not None:
             top = logits.max(axis=1)
             total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))

@@ -108,7 +108,7 @@ def logits(fitted: Fitted, features: np.ndarray) -> np.ndarray:
 
 def _columns(features: np.ndarray, keep: Kept, dtype: type) -> torch.Tensor:
     """Returns the kept columns in memory of torch's own, whose alignment never varies."""
-    columns = np.asarray(features[:, keep.features], dtype=dtype)
+    columns: np.ndarray = np.asarray(features[:, keep.features], dtype=dtype)
     return torch.from_numpy(columns).clone(memory_format=torch.contiguous_format)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evoprune.families.flops import executed_flops_by_module
 from evoprune.families.sparse_head.backbone import features as backbone_features
 from evoprune.families.sparse_head.heads import Architecture
 
@@ -70,8 +71,6 @@ class HeadNetwork:
         return self.rows
 
     def _measured_rows(self) -> Sequence[BackboneRow]:
-        from evoprune.evaluation.flops import executed_flops_by_module
-
         assert self.backbone is not None
         example = torch.zeros((1, *self._input)) if len(self._input) == 3 else None
         if example is None:

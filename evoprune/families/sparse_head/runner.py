@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from evoprune.data.examples import Examples
-from evoprune.families.sparse_head import recipe
 from evoprune.families.sparse_head.fit import Settings, feature_scale, fit, logits
 from evoprune.families.sparse_head.heads import Fitted, Masks
 from evoprune.families.sparse_head.network import HeadNetwork
+from evoprune.families.sparse_head.recipe import fit_recipe
 from evoprune.metrics import Table
 from evoprune.pattern import Bits, Drop, Keep, Option
 
@@ -70,7 +70,7 @@ class HeadRunner:
         masks = Masks(layers[0], tuple(layers[1:]))
         features = network.training_features / self._scale
         if settings.pop("fit", "solve") == "recipe":
-            return recipe.fit(features, network.training_labels, masks, architecture)
+            return fit_recipe(features, network.training_labels, masks, architecture)
         return fit(features, network.training_labels, masks, architecture, Settings(**settings))
 
 
