@@ -55,14 +55,32 @@ class Part(_Section):
 
 
 class ModelConfig(_Section):
-    """Which model is pruned, and how it is loaded (Hugging Face's words)."""
+    """Which model is pruned, and how it is loaded (Hugging Face's words).
 
-    name_or_path: str = Field(min_length=1)
+    A model that is no Hugging Face model comes from a ``factory``: a shipped backbone's name, or
+    ``package.module:function``, with ``weights`` as safetensors. ``options`` are the family's.
+    """
+
+    name_or_path: str = Field(default="", validate_default=False)
+    factory: str | None = None
+    weights: str | None = None
+    options: dict[str, Any] = {}
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     device: str = "cpu"
     trust_remote_code: bool = False
     family: str = "auto"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelConfig":
+        if bool(self.name_or_path) == bool(self.factory):
+            raise ValueError("it needs either name_or_path or factory")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What the model is called."""
+        return self.name_or_path or str(self.factory)
 
 
 class CalibrationConfig(_Section):

@@ -246,28 +246,39 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval (low, high) of ``statistic(*tables)``.
 
-    Every resample takes the same rows of every table, so a difference of two tables is paired.
+    Every resample takes the same rows of all tables of one length, so a difference of two tables
+    is paired. Tables of another length are of other examples, and are resampled by themselves.
     The ends are values that occurred (the quantiles' outer neighbours); resamples where the
     statistic is nan are left out; (nan, nan) if all are.
 
     Args:
         statistic: called with the resampled tables.
-        tables: tables of the same rows, all (N,).
+        tables: tables (N,), those of one length of the same rows.
         n_boot: number of resamples.
         level: share of the resamples inside the interval.
-        stratify: resample within each group of the first table, so that no group disappears.
+        stratify: resample within each group of the first table of a length, so that no group
+            disappears.
 
     Raises:
-        ValueError: there is no table or no row, their lengths differ, or level is not in (0, 1).
+        ValueError: there is no table, one has no rows, or level is not in (0, 1).
     """
-    lengths = {len(table) for table in tables}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"paired tables need one length above 0, not {sorted(lengths)}")
+    if not tables or any(len(table) == 0 for table in tables):
+        raise ValueError("a bootstrap needs tables, each with at least one row")
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), not {level}")
-    groups = tables[0].groups if stratify else np.zeros(len(tables[0]), dtype=np.int64)
-    draws = _resamples(groups, n_boot, seed)
-    values = np.array([statistic(*[table.take(rows) for table in tables]) for rows in draws])
+    firsts: dict[int, Table] = {}
+    for table in tables:
+        firsts.setdefault(len(table), table)
+    draws = {
+        length: _resamples(
+            first.groups if stratify else np.zeros(length, dtype=np.int64), n_boot, seed + i
+        )
+        for i, (length, first) in enumerate(firsts.items())
+    }
+    samples = (dict(zip(draws, rows, strict=True)) for rows in zip(*draws.values(), strict=True))
+    values = np.array(
+        [statistic(*[table.take(rows[len(table)]) for table in tables]) for rows in samples]
+    )
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan, math.nan

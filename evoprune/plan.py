@@ -115,7 +115,7 @@ def clusters(config: str | Path, overrides: Sequence[str] = ()) -> tuple[list[st
                 str(picked),
                 f"{share:.0%} {kind}",
                 f"{seen.nll[members].mean():.3f}",
-                pool.excerpts(seen.tokenizer, [int(near)], 60)[0],
+                pool.excerpts(seen.processor, [int(near)], 60)[0],
             ]
         )
     return ["cluster", "pool", "picked", "purity", "dense nll", "nearest to the centroid"], rows

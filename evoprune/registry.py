@@ -114,6 +114,8 @@ DATA = Registry(
         "jsonl": "evoprune.data.sources:JsonLinesSource",
         "datasets": "evoprune.data.sources:DatasetsSource",
         "list": "evoprune.data.sources:ListSource",
+        "digits": "evoprune.data.image_sources:DigitsSource",
+        "npz": "evoprune.data.image_sources:NpzSource",
     },
 )
 _OBJECTIVES = {
@@ -124,6 +126,9 @@ _OBJECTIVES = {
     "worst_cluster_retention": "robustness:WorstClusterRetention",
     "worst_cluster_kl": "robustness:WorstClusterKl",
     "cvar_kl": "robustness:CvarKl",
+    "accuracy": "classification:Accuracy",
+    "ood_auroc": "classification:OodAuroc",
+    "units": "cost:Units",
     "sparsity": "cost:Sparsity",
     "params": "cost:Params",
     "flops": "cost:Flops",
@@ -135,8 +140,27 @@ OBJECTIVES = Registry(
     "evoprune.objectives",
     {name: f"evoprune.objectives.{place}" for name, place in _OBJECTIVES.items()},
 )
-FAMILIES = Registry("family", "evoprune.families", {"decoder": "evoprune.families.decoder:Decoder"})
-TASKS = Registry("task", "evoprune.tasks", {"causal_lm": "evoprune.tasks.causal_lm:CausalLM"})
+FAMILIES = Registry(
+    "family",
+    "evoprune.families",
+    {
+        "decoder": "evoprune.families.decoder:Decoder",
+        "sparse_head": "evoprune.families.sparse_head.family:SparseHead",
+    },
+)
+BACKBONES = Registry(
+    "backbone",
+    "evoprune.backbones",
+    {"digits": "evoprune.families.sparse_head.backbone:train_digits_backbone"},
+)
+TASKS = Registry(
+    "task",
+    "evoprune.tasks",
+    {
+        "causal_lm": "evoprune.tasks.causal_lm:CausalLM",
+        "classification": "evoprune.tasks.classification:Classification",
+    },
+)
 ALGORITHMS = Registry(
     "algorithm",
     "evoprune.algorithms",
@@ -145,6 +169,7 @@ ALGORITHMS = Registry(
         "random": "evoprune.search.algorithms:Random",
         "exhaustive": "evoprune.search.algorithms:Exhaustive",
         "greedy": "evoprune.search.algorithms:Greedy",
+        "moevoprune": "evoprune.search.algorithms:MoEvoPrune",
     },
 )
 ADAPTS = Registry(
@@ -171,6 +196,7 @@ REGISTRIES = {
     "families": FAMILIES,
     "tasks": TASKS,
     "algorithms": ALGORITHMS,
+    "backbones": BACKBONES,
     "samplers": SAMPLERS,
 }
 

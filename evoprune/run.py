@@ -9,7 +9,7 @@ from typing import Any
 from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Setting, control
-from evoprune.evaluation.examples import Examples
+from evoprune.data.examples import Examples
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.folder import RunFolder
 from evoprune.front import Front, correlations, hypervolume, oriented
@@ -72,7 +72,7 @@ class Run:
         model = self.config.model
         source = Source(
             folder=self.folder.ranks,
-            name_or_path=manifest["tokenizer"],
+            name_or_path=manifest["source"],
             dtype=model.dtype,
             family=manifest["family"],
             trust_remote_code=model.trust_remote_code,
@@ -87,7 +87,7 @@ class Run:
             scores=point.values,
             provenance={"pick": pick, "run": manifest["identity"], "base": model.name_or_path}
             | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
-            tokens=examples.tokens[:2, : int(examples.lengths[:2].min())],
+            tokens=examples.clean.arrays["tokens"][:2],
             verify=self.config.export.verify if verify is None else verify,
             dtype=dtype,
         )

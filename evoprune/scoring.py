@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.evaluation.examples import Examples
+from evoprune.data.examples import Examples
 from evoprune.front import FrontPoint, nondominated
 from evoprune.metrics import Table, bootstrap
 from evoprune.pattern import Pattern

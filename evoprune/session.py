@@ -13,7 +13,6 @@ from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import control
 from evoprune.errors import SpaceError
-from evoprune.evaluation.dense import load_base
 from evoprune.evaluation.prepare import prepare
 from evoprune.evaluation.worker import WorkerSpec, cost_table
 from evoprune.folder import RunFolder
@@ -134,7 +133,7 @@ def _problem(
             f"the model is of '{family.name}'.",
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
-    model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
+    model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
     space = config.space.build(family.sites(model))
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
@@ -146,8 +145,14 @@ def _problem(
             for name, objective in measures.items()
             if not isinstance(objective, CostObjective)
         ],
+        required=tuple(
+            name
+            for name in dict.fromkeys((*objectives, *config.constraints))
+            if name in measures and not isinstance(measures[name], CostObjective)
+        ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
+        context=config.data.chunk_tokens,
         dtype=config.model.dtype,
         device=config.model.device,
         threads=config.workers.threads,
@@ -167,7 +172,7 @@ def space_of(config: Config, folder: RunFolder) -> Space:
     """Returns the space of a prepared run."""
     manifest = folder.read_manifest() or {}
     family = FAMILIES.load(manifest["family"])()
-    model = load_base(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
+    model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
     return config.space.build(family.sites(model))
 
 

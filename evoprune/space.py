@@ -168,7 +168,7 @@ class Space:
         if gene is not None:
             columns = X[:, self._columns[gene]]
             if self.genes[gene].bits:
-                units = (columns == 0).sum(axis=1)
+                units = np.maximum((columns == 0).sum(axis=1), 1)  # see canonical
             else:
                 counts = [_count(option, self.sites[site]) for option in self.genes[gene].options]
                 units = np.array(counts, dtype=np.int64)[columns[:, 0]]
@@ -179,11 +179,23 @@ class Space:
         return {site: i for i, gene in enumerate(self.genes) for site in gene.sites}
 
     def canonical(self, X: np.ndarray) -> np.ndarray:
-        """Returns a copy of ``X`` (P, n_var) in which whatever lies under a dropped parent is 0."""
+        """Returns a copy of ``X`` (P, n_var) in which whatever lies under a dropped parent is 0.
+
+        A gene of bits always keeps a unit, its first if all are removed: what reads none is no
+        network. To remove a whole site, give the space a gene that drops it.
+        """
         X = np.array(X, dtype=np.int64, copy=True).reshape(-1, self.n_var)
         for index in self._outer_first:
-            X[self._covered(X, index), self._columns[index]] = 0
+            columns = self._columns[index]
+            X[self._covered(X, index), columns] = 0
+            if self.genes[index].bits:
+                X[(X[:, columns] == 1).all(axis=1), columns.start] = 0
         return X
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """The dense candidate and the one that removes all it can (2, n_var)."""
+        return self.canonical(np.stack([np.zeros_like(self.upper), self.upper]))
 
     def _covered(self, X: np.ndarray, gene: int) -> np.ndarray:
         """Returns which candidates drop what all sites of a gene lie in, boolean (P,)."""

@@ -212,10 +212,22 @@ def test_bootstrap_repeats_by_seed_and_bears_nan_and_infinity():
     assert all(map(math.isnan, metrics.bootstrap(lambda t: math.nan, [table], n_boot=5)))
 
 
-def test_bootstrap_refuses_tables_that_cannot_be_paired(table):
-    with pytest.raises(ValueError, match="one length"):
-        metrics.bootstrap(metrics.perplexity, [table, table.take(np.array([0]))])
-    with pytest.raises(ValueError, match="one length"):
+def test_tables_of_one_length_share_rows_and_others_do_not():
+    inside, outside = random_table(20), random_table(30)
+
+    def spread(*tables):
+        low, high = metrics.bootstrap(
+            lambda a, b: a.columns["nll"].sum() - b.columns["nll"].sum(), tables
+        )
+        return high - low
+
+    assert spread(inside, inside) == 0 < spread(inside, outside)
+
+
+def test_bootstrap_refuses_what_it_cannot_resample(table):
+    with pytest.raises(ValueError, match="at least one row"):
+        metrics.bootstrap(metrics.perplexity, [])
+    with pytest.raises(ValueError, match="at least one row"):
         metrics.bootstrap(metrics.perplexity, [table.take(np.array([], dtype=int))])
     with pytest.raises(ValueError, match="level"):
         metrics.bootstrap(metrics.perplexity, [table], level=95)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def _pillow() -> Any:
 def _decode(packed: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
     pillow = _pillow()
     images = []
-    for low, high in zip(offsets, offsets[1:], strict=False):
+    for low, high in pairwise(offsets):
         image = pillow.open(io.BytesIO(packed[low:high].tobytes())).convert("RGB")
         if size is not None:
             image = image.resize((size, size), pillow.Resampling.BILINEAR)

@@ -15,10 +15,13 @@ class LocalEvaluator:
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
         """Yields the evaluations in the order of the patterns."""
-        for pattern in request.patterns:
+        size = self.worker.runner.batch
+        for start in range(0, len(request.patterns), size):
             if request.stopping():
                 return
-            yield self.worker.evaluate(pattern, request.split, request.rung, request.tables)
+            yield from self.worker.evaluate_batch(
+                request.patterns[start : start + size], request.split, request.rung, request.tables
+            )
 
     def close(self) -> None:
         """Frees the model."""

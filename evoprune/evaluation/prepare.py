@@ -4,11 +4,11 @@ Everything is written into the run folder, the manifest last, so that a prepared
 prepared again.
 """
 
-import copy
 import hashlib
+import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,15 @@ import numpy as np
 from evoprune.calibration.cluster import Clusters, kmeans, l2_normalise
 from evoprune.calibration.samplers import Selection
 from evoprune.calibration.store import PoolLabels, save
-from evoprune.config import Config, DataConfig, build, digest
-from evoprune.data.documents import assign_splits, check_disjoint
-from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
+from evoprune.config import Config, build, digest
+from evoprune.data.examples import Examples
 from evoprune.errors import DataError, ModelError
-from evoprune.evaluation.dense import add_reference, check_stages, embed, load_base, write_base
-from evoprune.evaluation.examples import Examples
-from evoprune.evaluation.passes import tables
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
-from evoprune.families.load import family_of, load_model, load_tokenizer
+from evoprune.evaluation.runner import Runner, make_runner
+from evoprune.families.load import open_network
 from evoprune.folder import RunFolder
+from evoprune.journal import write_atomically
 from evoprune.registry import DATA, SAMPLERS, TASKS
 from evoprune.shipped import resolved
 
@@ -37,50 +35,61 @@ PACKAGES = ("evoprune", "torch", "transformers", "pymoo", "numpy", "scikit-learn
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The calibration set and what it was picked from."""
+class Opened:
+    """A network and its data."""
 
-    pools: Mapping[str, TextPool]
+    family: Any
+    model: Any
+    task: Any
+    processor: Any
+    pools: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The calibration set and what it was picked from.
+
+    Attributes:
+        chosen: by split which examples of its pool are scored; ``pool`` are those clustered.
+        clusters: of the clustered ones.
+        selection: the calibration set, in nested order.
+        groups: by split the cluster of every example scored.
+    """
+
     chosen: Mapping[str, np.ndarray]
     clusters: Clusters
     selection: Selection
     groups: Mapping[str, np.ndarray]
 
 
-def pools(config: DataConfig, tokenizer: Any) -> dict[str, TextPool]:
-    """Returns the chunks of the three splits; no document and no chunk is in two of them.
+def open_experiment(
+    config: Config, say: Callable[[str], None] = lambda line: None, model: Any = None
+) -> Opened:
+    """Returns the network and the data of a configuration, checked against each other.
 
     Raises:
-        DataError: the data are missing or empty, or a split is.
+        EvopruneError: network or data cannot be used.
     """
-    documents = build(DATA, config.source).documents()
-    splits = assign_splits(documents, config.fractions)
-    check_disjoint(splits)
-    made = {
-        split: build_pool(
-            splits[split],
-            tokenizer,
-            split,
-            config.chunk_tokens,
-            max_chunks_per_document=config.max_chunks_per_document,
-        )
-        for split in SPLITS
-    }
-    return drop_shared_chunks(made)[0]
+    import torch
+
+    torch.set_num_threads(config.workers.threads)
+    say(f"model     {config.model.label}")
+    family, network = open_network(config.model, model)
+    task = build(TASKS, config.task)
+    processor = family.processor(config.model)
+    pools = task.pools(config.data, build(DATA, config.data.source), processor)
+    say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
+    family.check(network, pools, config.model.device)
+    return Opened(family, network, task, processor, pools)
 
 
-def calibrate(config: Config, stages: Any, pools: Mapping[str, TextPool]) -> Calibrated:
+def calibrate(config: Config, opened: Opened) -> Calibrated:
     """Returns the calibration set of the search pool, and the clusters of every split.
-
-    Args:
-        config: the experiment.
-        stages: the dense model.
-        pools: chunks by split.
 
     Raises:
         DataError: a pool holds fewer examples than are asked for.
     """
-    settings = config.calibration
+    settings, pools = config.calibration, opened.pools
     wanted = {
         "search": settings.pool or len(pools["search"]),
         "validation": config.validation.samples,
@@ -98,7 +107,7 @@ def calibrate(config: Config, stages: Any, pools: Mapping[str, TextPool]) -> Cal
             )
         chosen[split] = np.sort(rng.permutation(len(pool))[:count])
         part = pool.take(chosen[split])
-        vectors[split] = l2_normalise(embed(stages, part.tokens, part.lengths, config.model.device))
+        vectors[split] = l2_normalise(opened.family.embed(opened.model, part, config.model.device))
     clusters = kmeans(vectors["search"], settings.clusters, settings.seed)
     sampler = build(SAMPLERS, settings.sampler)
     selection = sampler.select(vectors["search"], clusters, settings.samples, settings.seed)
@@ -106,88 +115,41 @@ def calibrate(config: Config, stages: Any, pools: Mapping[str, TextPool]) -> Cal
     for split in ("validation", "report"):
         nearest = vectors[split] @ clusters.centroids.T - (clusters.centroids**2).sum(1) / 2
         groups[split] = nearest.argmax(axis=1)
-    chosen["calibration"] = chosen["search"][selection.indices]
-    return Calibrated(pools, chosen, clusters, selection, groups)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model, taken apart, with its data."""
-
-    model: Any
-    family: Any
-    stages: Any
-    tokenizer: Any
-    pools: Mapping[str, TextPool]
-
-
-def open_model(config: Config, say: Callable[[str], None], model: Any = None) -> Opened:
-    """Returns the model and the data of a configuration, checked against each other.
-
-    Raises:
-        EvopruneError: model or data cannot be used.
-    """
-    import torch
-
-    torch.set_num_threads(config.workers.threads)
-    name = resolved(config.model.name_or_path)
-    say(f"model     {config.model.name_or_path}")
-    if model is None:
-        model = load_model(
-            name,
-            dtype=config.model.dtype,
-            revision=config.model.revision,
-            trust_remote_code=config.model.trust_remote_code,
-        )
-    else:
-        model = _copied(model, config.model.dtype)
-    family = family_of(model, config.model.family)
-    model = model.to(config.model.device)
-    stages = family.stages(model)
-    tokenizer = load_tokenizer(name, trust_remote_code=config.model.trust_remote_code)
-    found = pools(config.data, tokenizer)
-    sizes = ", ".join(f"{split} {len(pool)}" for split, pool in found.items())
-    say(f"data      chunks of {config.data.chunk_tokens} tokens: {sizes}")
-    _check_vocabulary(model, found)
-    search = found["search"]
-    longest = np.argsort(-search.lengths, kind="stable")[:2]
-    tokens = search.tokens[longest, : int(search.lengths[longest].min())]
-    check_stages(model, stages, torch.from_numpy(tokens).to(config.model.device))
-    return Opened(model, family, stages, tokenizer, found)
-
-
-def _copied(model: Any, dtype: str) -> Any:
-    """Returns a copy of a live model as it would be loaded: its units are reordered in place."""
-    import torch
-
-    copied = copy.deepcopy(model).to(getattr(torch, dtype)).eval().requires_grad_(False)
-    # Workers load the base with sdpa, too; eager attention without a mask is not causal.
-    if getattr(copied.config, "_attn_implementation", None) == "eager":
-        copied.set_attn_implementation("sdpa")
-    return copied
+    chosen["pool"] = chosen["search"]
+    chosen["search"] = chosen["search"][selection.indices]
+    return Calibrated(chosen, clusters, selection, groups)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What ``evoprune calibrate`` shows."""
+    """What ``evoprune calibrate`` shows.
+
+    Attributes:
+        calibrated: the calibration set and its clusters.
+        pool: the examples that were clustered.
+        processor: what reads them back for a person.
+        nll: the dense network's loss on each of them.
+    """
 
     calibrated: Calibrated
-    pool: TextPool
-    tokenizer: Any
+    pool: Any
+    processor: Any
     nll: np.ndarray
 
 
 def look(config: Config) -> Look:
-    """Returns the calibration set with the dense model's loss on every example of its pool."""
-    opened = open_model(config, lambda line: None)
-    calibrated = calibrate(config, opened.stages, opened.pools)
-    pool = opened.pools["search"].take(calibrated.chosen["search"])
-    task = build(TASKS, config.task)
-    bare = Examples(pool.tokens, pool.lengths, calibrated.clusters.labels, {}, {})
-    examples = add_reference(bare, opened.stages, task, config.model.device)
-    table = tables(opened.stages, task, examples, device=config.model.device)["clean"]
-    nll = table.columns["nll"] / table.columns["n"]
-    return Look(calibrated, pool, opened.tokenizer, nll)
+    """Returns the calibration set with the dense network's loss on every example of its pool."""
+    import tempfile
+
+    opened = open_experiment(config)
+    calibrated = calibrate(config, opened)
+    pool = opened.pools["search"].take(calibrated.chosen["pool"])
+    with tempfile.TemporaryDirectory(prefix="evoprune-look-") as scratch:
+        runner = _base_runner(config, opened, Path(scratch))
+        groups = calibrated.clusters.labels
+        examples = opened.family.examples(opened.model, pool, groups, config.model.device)
+        table = _dense(runner, examples, ()).dense["clean"]
+    return Look(calibrated, pool, opened.processor, table.columns["nll"] / table.columns["n"])
 
 
 def prepare(
@@ -199,18 +161,19 @@ def prepare(
         config: the experiment.
         folder: the run folder, claimed.
         say: told what is being done.
-        model: a live model, instead of the one that ``config.model`` names.
+        model: a live module, instead of the one that ``config.model`` names.
 
     Raises:
-        EvopruneError: model or data cannot be used.
+        EvopruneError: network or data cannot be used.
     """
-    opened = open_model(config, say, model)
-    calibrated = calibrate(config, opened.stages, opened.pools)
+    opened = open_experiment(config, say, model)
+    calibrated = calibrate(config, opened)
     say(
         f"calibrate {config.calibration.sampler.type}: {len(calibrated.selection)} examples "
-        f"from {calibrated.clusters.n_clusters} clusters of {len(calibrated.chosen['search'])}"
+        f"from {calibrated.clusters.n_clusters} clusters of {len(calibrated.chosen['pool'])}"
     )
     digests = _write(config, folder, opened, calibrated)
+    name = config.model.name_or_path
     folder.write_manifest(
         {
             "identity": digest(config.identity()),
@@ -218,67 +181,85 @@ def prepare(
             "python": platform.python_version(),
             "seed": config.search.seed,
             "family": opened.family.name,
-            "tokenizer": resolved(config.model.name_or_path),
+            "source": resolved(name) if name else str(config.model.factory),
             **digests,
         }
     )
-
-
-def _check_vocabulary(model: Any, found: Mapping[str, TextPool]) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    largest = max(int(pool.tokens.max()) for pool in found.values())
-    if largest >= rows:
-        raise ModelError(
-            f"The tokenizer gives the token {largest}, the model has {rows} embeddings.",
-            "Use the tokenizer that belongs to the model.",
-        )
 
 
 def _write(
     config: Config, folder: RunFolder, opened: Opened, calibrated: Calibrated
 ) -> dict[str, Any]:
     """Writes base, examples and calibration set; returns the digests for the manifest."""
-    model, stages = opened.model, opened.stages
-    rows = calibrated.chosen["calibration"]
-    part = calibrated.pools["search"].take(rows)
-    picked = Examples(part.tokens, part.lengths, calibrated.groups["search"], {}, {})
-    space = config.space.build(opened.family.sites(model))
-    table = opened.family.table(model, config.data.chunk_tokens)
-    scores, stored = rank(config, space, model, stages, table, picked)
-    write_base(model, folder.ranks)
-    # From here on the base as workers map it: products of numbers that lie elsewhere in memory
-    # can differ in the last bit.
-    settings, device = config.model, config.model.device
-    base = load_base(folder.ranks, settings.dtype, device, settings.trust_remote_code)
-    stages = opened.family.stages(base)
+    device = config.model.device
+    bare = {
+        split: opened.family.examples(
+            opened.model,
+            opened.pools[split].take(calibrated.chosen[split]),
+            calibrated.groups[split],
+            device,
+        )
+        for split in SPLITS
+    }
+    space = config.space.build(opened.family.sites(opened.model))
+    scores, stored = rank(config, space, opened.family, opened.model, bare["search"])
+    runner = _base_runner(config, opened, folder.ranks)
     save_ranks(folder.ranks, config.criterion.type, scores, stored)
+    write_atomically(folder.space, json.dumps(space.to_json()) + "\n")
     folder.calibration.mkdir(parents=True, exist_ok=True)
-    search = calibrated.pools["search"].take(calibrated.chosen["search"])
-    save(
-        folder.calibration,
-        calibrated.selection,
-        calibrated.clusters,
-        PoolLabels(search.keys, search.kinds, search.digest),
-    )
-    task = build(TASKS, config.task)
-    pool_digests = {}
-    for split in SPLITS:
-        rows = calibrated.chosen["calibration" if split == "search" else split]
-        part = calibrated.pools[split].take(rows)
-        pool_digests[split] = part.digest
-        bare = Examples(part.tokens, part.lengths, calibrated.groups[split], {}, {})
-        rungs = tuple(rung.samples for rung in config.rungs) if split == "search" else ()
-        examples = add_reference(bare, stages, task, device, rungs)
-        table = tables(stages, task, examples, rungs, device)["clean"]
-        broken = [name for name, column in table.columns.items() if not np.isfinite(column).all()]
-        if broken:
-            raise ModelError(
-                f"The dense model's {broken[0]} is not finite on the {split} split.",
-                "Check its weights and `model.dtype`.",
-            )
-        dense = Examples(part.tokens, part.lengths, bare.groups, examples.extras, {"clean": table})
-        dense.save(folder.calibration / f"{split}.safetensors")
-    return {"base_sha256": _sha256(folder.ranks / "base.safetensors"), "pools": pool_digests}
+    pool = opened.pools["search"].take(calibrated.chosen["pool"])
+    labels = PoolLabels(pool.keys, pool.kinds, pool.digest)
+    save(folder.calibration, calibrated.selection, calibrated.clusters, labels)
+    rungs = tuple(rung.samples for rung in config.rungs)
+    for split, examples in bare.items():
+        scored = _dense(runner, examples, rungs if split == "search" else ())
+        _check_finite(scored, split)
+        scored.save(folder.calibration / f"{split}.safetensors")
+    pools = {split: opened.pools[split].take(calibrated.chosen[split]).digest for split in SPLITS}
+    return {"base_sha256": _sha256(folder.ranks / "base.safetensors"), "pools": pools}
+
+
+def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
+    """Writes the base, and returns a runner of it as workers map it.
+
+    Products of numbers that lie elsewhere in memory can differ in the last bit.
+    """
+    settings, family = config.model, opened.family
+    training = None
+    if "training" in opened.pools:
+        pool = opened.pools["training"]
+        groups = np.zeros(len(pool), dtype=np.int64)
+        training = family.examples(opened.model, pool, groups, settings.device)
+    family.write(opened.model, folder, training)
+    base = family.read(folder, settings.dtype, settings.device, settings.trust_remote_code)
+    table = family.table(base, config.data.chunk_tokens)
+    return make_runner(family, base, opened.task, table, settings.device)
+
+
+def _dense(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> Examples:
+    """Returns the examples with the dense network's reference and tables.
+
+    Raises:
+        ModelError: the dense network fails.
+    """
+    examples = runner.reference(examples, rungs)
+    outcome = runner.tables([{}], examples, rungs)[0]
+    if isinstance(outcome, Exception):
+        raise ModelError(
+            f"The dense network fails: {type(outcome).__name__}: {outcome}.",
+            "Run it by itself to see why.",
+        ) from outcome
+    return replace(examples, dense=outcome)
+
+
+def _check_finite(examples: Examples, split: str) -> None:
+    for table in examples.dense.values():
+        for name, column in table.columns.items():
+            if not np.isfinite(column).all():
+                raise ModelError(
+                    f"The dense model's {name} is not finite on the {split} split.",
+                    "Check its weights and `model.dtype`.",
+                )
 
 
 def _sha256(path: Path) -> str:

@@ -10,11 +10,11 @@ from evoprune.config import Config, build
 from evoprune.costs import CostTable
 from evoprune.criteria.rank import permute
 from evoprune.criteria.subject import Subject, orders
+from evoprune.data.examples import Examples
 from evoprune.errors import ModelError
-from evoprune.evaluation.examples import Examples
-from evoprune.evaluation.passes import forward
+from evoprune.families.stages import forward, token_batches
 from evoprune.pattern import Keep
-from evoprune.registry import ADAPTS, CRITERIA
+from evoprune.registry import ADAPTS, CRITERIA, TASKS
 from evoprune.space import Site, Space
 
 if TYPE_CHECKING:
@@ -24,17 +24,20 @@ ADAPT_FILE = "adapt.safetensors"
 
 
 def partial_sites(space: Space) -> tuple[Site, ...]:
-    """Returns the sites of which some gene keeps a part: those whose units are ranked."""
+    """Returns the sites of which some gene keeps a part: those whose units are ranked.
+
+    A gene of bits names its units one by one: ranking would only rename them.
+    """
     return tuple(
         space.sites[name]
         for gene in space.genes
         for name in gene.sites
-        if gene.bits or sum(isinstance(option, Keep) for option in gene.options) > 1
+        if sum(isinstance(option, Keep) for option in gene.options) > 1
     )
 
 
 def rank(
-    config: Config, space: Space, model: Any, stages: Any, table: CostTable, examples: Examples
+    config: Config, space: Space, family: Any, model: Any, examples: Examples
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Brings the units of a model into rank order, in place.
 
@@ -45,10 +48,11 @@ def rank(
         ModelError: a score is not finite.
     """
     sites = partial_sites(space)
-    task_runs = _runs(config, stages, examples)
-    subject = Subject(model, table, sites, task_runs, config.calibration.seed)
     if not sites:
         return {}, {}
+    table: CostTable = family.table(model, config.data.chunk_tokens)
+    runs = _runs(config, family.stages(model), examples)
+    subject = Subject(model, table, sites, runs, config.calibration.seed)
     scores = build(CRITERIA, config.criterion).scores(subject)
     broken = [name for name, score in scores.items() if not np.isfinite(score).all()]
     if broken:
@@ -57,9 +61,7 @@ def rank(
             "finite.",
             "Choose another criterion, or a wider `model.dtype`.",
         )
-    # A gene of bits names units one by one: ranking would only rename them.
-    named = {site for gene in space.genes if gene.bits for site in gene.sites}
-    permute(subject, orders({name: s for name, s in scores.items() if name not in named}))
+    permute(subject, orders(scores))
     stored = build(ADAPTS, config.adapt).prepare(subject) if config.adapt else {}
     return scores, stored
 
@@ -68,14 +70,12 @@ def _runs(config: Config, stages: Any, examples: Examples) -> Any:
     """Returns a function that runs the dense model over the examples, batch after batch."""
     import torch
 
-    from evoprune.registry import TASKS
-
     task, device = build(TASKS, config.task), config.model.device
 
     def run() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-        for rows in examples.batches():
-            tokens = torch.from_numpy(examples.tokens[rows]).to(device)
-            lengths = torch.from_numpy(examples.lengths[rows]).to(device)
+        clean = examples.clean.arrays
+        for rows, tokens in token_batches(clean["tokens"], device):
+            lengths = torch.from_numpy(clean["lengths"][rows]).to(device)
             features = forward(stages, tokens)
             real = torch.arange(tokens.shape[1], device=device)[None, :] < lengths[:, None]
             yield task.loss(stages, features, tokens, lengths), real

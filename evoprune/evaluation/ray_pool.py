@@ -43,7 +43,8 @@ class RayEvaluator:
         self._ray = ray
         self._actors = [actor.remote(spec) for _ in range(count)]
         try:
-            self.pids = ray.get([a.ready.remote() for a in self._actors])
+            ready = ray.get([a.ready.remote() for a in self._actors])
+            self.pids, self._batch = [pid for pid, _ in ready], ready[0][1]
         except ray.exceptions.RayError as error:
             self.close()
             cause = getattr(error, "cause", None)
@@ -56,39 +57,48 @@ class RayEvaluator:
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
         """Yields evaluations as they finish, the costliest patterns started first."""
-        # Level sums stand in for cost: what removes less runs longer.
-        removed = [sum(c if isinstance(c, int) else 0 for c in p.choices) for p in request.patterns]
-        waiting = [request.patterns[i] for i in np.argsort(removed, kind="stable")][::-1]
-        running: dict[Any, tuple[Any, Pattern]] = {}
+        # What is removed, in levels and bits, stands in for cost: what removes less runs longer.
+        removed = [
+            sum(c if isinstance(c, int) else int.from_bytes(c).bit_count() for c in pattern.choices)
+            for pattern in request.patterns
+        ]
+        order = [request.patterns[i] for i in np.argsort(removed, kind="stable")]
+        # A batch no larger than keeps every worker busy twice over.
+        size = max(1, min(self._batch, -(-len(order) // (IN_FLIGHT * self.count))))
+        waiting = [order[i : i + size] for i in range(0, len(order), size)][::-1]
+        running: dict[Any, tuple[Any, list[Pattern]]] = {}
         for _ in range(IN_FLIGHT):
             for actor in self._actors:
                 self._send(actor, waiting, running, request)
         while running:
             done, _ = self._ray.wait(list(running), num_returns=1)
-            actor, pattern = running.pop(done[0])
+            actor, patterns = running.pop(done[0])
             self._send(actor, waiting, running, request)
-            yield self._result(done[0], pattern, request)
+            yield from self._results(done[0], patterns, request)
 
     def _send(
         self,
         actor: Any,
-        waiting: list[Pattern],
-        running: dict[Any, tuple[Any, Pattern]],
+        waiting: list[list[Pattern]],
+        running: dict[Any, tuple[Any, list[Pattern]]],
         request: Request,
     ) -> None:
         if waiting and not request.stopping():
-            pattern = waiting.pop()
-            task = actor.evaluate.remote(pattern, request.split, request.rung, request.tables)
-            running[task] = actor, pattern
+            patterns = waiting.pop()
+            task = actor.evaluate.remote(patterns, request.split, request.rung, request.tables)
+            running[task] = actor, patterns
 
-    def _result(self, task: Any, pattern: Pattern, request: Request) -> Evaluation:
-        """Returns an evaluation; a worker that died twice over a pattern gives a failed one."""
+    def _results(self, task: Any, patterns: list[Pattern], request: Request) -> list[Evaluation]:
+        """Returns evaluations; a worker that died twice over patterns gives failed ones."""
         try:
-            evaluation: Evaluation = self._ray.get(task)
+            found: list[Evaluation] = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            return Evaluation(pattern, request.split, request.rung, error=why, failure="transient")
-        return evaluation
+            return [
+                Evaluation(pattern, request.split, request.rung, error=why, failure="transient")
+                for pattern in patterns
+            ]
+        return found
 
     def close(self) -> None:
         """Ends the actors, and Ray if it was started here."""
@@ -104,11 +114,11 @@ class _Resident:
     def __init__(self, spec: WorkerSpec) -> None:
         self._worker = Worker(spec)
 
-    def ready(self) -> int:
-        return os.getpid()
+    def ready(self) -> tuple[int, int]:
+        return os.getpid(), self._worker.runner.batch
 
-    def evaluate(self, *args: Any) -> Evaluation:
-        return self._worker.evaluate(*args)
+    def evaluate(self, *args: Any) -> list[Evaluation]:
+        return self._worker.evaluate_batch(*args)
 
 
 def _start(address: str | None, cpus: int) -> tuple[Any, bool]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,14 @@ import numpy as np
 
 from evoprune.config import Part, build
 from evoprune.costs import CostTable
-from evoprune.evaluation.dense import load_base
-from evoprune.evaluation.examples import Examples
-from evoprune.evaluation.passes import tables
+from evoprune.data.examples import Examples
 from evoprune.evaluation.rank import ADAPT_FILE
-from evoprune.evaluation.realise import Realiser
-from evoprune.families.load import family_of
+from evoprune.evaluation.runner import make_runner
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, Failure, TableObjective
 from evoprune.recover.adapt import Adapt
-from evoprune.registry import ADAPTS, OBJECTIVES, TASKS, load_plugin
+from evoprune.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
 from evoprune.space import Space
 
 # How torch says that memory ran out, on an accelerator and on the CPU.
@@ -37,8 +34,10 @@ class WorkerSpec:
         space: the space as JSON.
         task: the task's type and options.
         objectives: the table objectives to measure, by type and options.
+        required: those that a pattern must have a value of; the others are only reported.
         family: the family's name.
         rungs: sizes of the rungs, ascending; the last is the calibration set.
+        context: tokens in an example, which the FLOPs of attention depend on.
         dtype, device, threads: how the model is run.
         trust_remote_code: whether the model's own code may be run.
         plugins: files to run first.
@@ -49,8 +48,10 @@ class WorkerSpec:
     space: Mapping[str, Any]
     task: Mapping[str, Any]
     objectives: Sequence[Mapping[str, Any]]
+    required: tuple[str, ...]
     family: str
     rungs: tuple[int, ...]
+    context: int = 1
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
@@ -87,15 +88,15 @@ class Worker:
             part["type"]: build(OBJECTIVES, Part.model_validate(dict(part)))
             for part in spec.objectives
         }
-        self.model = load_base(
+        self.family = FAMILIES.load(spec.family)()
+        self.model = self.family.read(
             self.folder / "ranks", spec.dtype, spec.device, spec.trust_remote_code
         )
-        self.family = family_of(self.model, spec.family)
-        self.stages = self.family.stages(self.model)
         self._examples: dict[str, Examples] = {}
-        context = self.examples("search").tokens.shape[1]
-        self.table = cost_table(self.family, self.model, context, spec.adapt)
-        self._realiser = Realiser(self.model, self.table, self._adapt())
+        self.table = cost_table(self.family, self.model, spec.context, spec.adapt)
+        self.runner = make_runner(
+            self.family, self.model, self.task, self.table, spec.device, self._adapt()
+        )
         self._dense_flops = float(self._flops(self.space.dense))
 
     def _adapt(self) -> tuple[Adapt, Mapping[str, np.ndarray]] | None:
@@ -118,49 +119,68 @@ class Worker:
         X = self.space.encode([pattern])
         return float(self.table.cost("flops", self.space, X)[0])
 
-    def measure(
-        self, pattern: Pattern, examples: Examples, rungs: Sequence[int] = ()
-    ) -> dict[str, Table]:
-        """Returns the tables of a pattern's passes over some examples, cut at their rungs."""
-        with self._realiser.apply(self.space.options(pattern)) as realised:
-            return tables(
-                self.stages, self.task, examples, rungs, self.spec.device, realised.dropped
-            )
-
     def evaluate(
         self, pattern: Pattern, split: str = "search", rung: int = -1, keep: bool = False
     ) -> Evaluation:
-        """Returns a pattern's evaluation; a pattern that fails gives one with its error."""
+        """Returns one pattern's evaluation (``evaluate_batch``)."""
+        return self.evaluate_batch([pattern], split, rung, keep)[0]
+
+    def evaluate_batch(
+        self, patterns: Sequence[Pattern], split: str = "search", rung: int = -1, keep: bool = False
+    ) -> list[Evaluation]:
+        """Returns patterns' evaluations; one that fails has its error.
+
+        Args:
+            patterns: which; the runner says how many it likes at once (``runner.batch``).
+            split: on which examples.
+            rung: on which slice of them; -1 for all.
+            keep: whether tables come back.
+        """
         start = time.perf_counter()
         examples = self.examples(split)
         rungs = self.spec.rungs if split == "search" else ()
         if rungs and rung >= 0:
             examples = examples.first(rungs[rung])
-        values: dict[str, float] = {}
-        found: dict[str, Table] = {}
-        error: str | None = None
-        failure: Failure | None = None
+        options = [self.space.options(pattern) for pattern in patterns]
+        outcomes = self.runner.tables(options, examples, rungs)
+        made = [
+            self._judge(pattern, outcome, examples)
+            for pattern, outcome in zip(patterns, outcomes, strict=True)
+        ]
+        seconds = (time.perf_counter() - start) / max(1, len(patterns))
+        return [
+            replace(
+                one,
+                split=split,
+                rung=rung,
+                seconds=seconds,
+                tokens=examples.work * self._flops(one.pattern) / self._dense_flops,
+                tables=one.tables if keep else {},
+            )
+            for one in made
+        ]
+
+    def _judge(
+        self, pattern: Pattern, outcome: dict[str, Table] | Exception, examples: Examples
+    ) -> Evaluation:
+        """Returns the objectives of a pattern's tables, or why it has none."""
+        blank = Evaluation(pattern, "", -1)
         try:
-            found = self.measure(pattern, examples, rungs)
-            for name, objective in self.objectives.items():
-                values[name] = float(objective.value(found, examples.dense))
-            error = _broken(found, values)
-            failure = "deterministic" if error else None
+            if isinstance(outcome, Exception):
+                raise outcome
+            values = {
+                name: float(objective.value(outcome, examples.dense))
+                for name, objective in self.objectives.items()
+            }
         except Exception as caught:  # whatever a model, a task or a plug-in may raise
             error = f"{type(caught).__name__}: {' '.join(str(caught).split())[:300]}"
             no_memory = any(words in error.lower() for words in OUT_OF_MEMORY)
-            failure = "transient" if no_memory else "deterministic"
-        return Evaluation(
-            pattern=pattern,
-            split=split,
-            rung=rung,
-            values={} if error else values,
-            seconds=time.perf_counter() - start,
-            tokens=examples.n_tokens * self._flops(pattern) / self._dense_flops,
-            error=error,
-            failure=failure,
-            tables=found if keep and not error else {},
-        )
+            failure: Failure = "transient" if no_memory else "deterministic"
+            return replace(blank, error=error, failure=failure)
+        broken = _broken(outcome, {name: values[name] for name in self.spec.required})
+        if broken:
+            return replace(blank, error=broken, failure="deterministic")
+        return replace(blank, values=values, tables=outcome)
 
 
 def _broken(found: Mapping[str, Table], values: Mapping[str, float]) -> str | None:

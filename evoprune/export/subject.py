@@ -75,8 +75,7 @@ class Subject:
             ExportError: the space was made for another model.
             ModelError: the base cannot be read.
         """
-        from evoprune.evaluation.dense import load_base
-        from evoprune.families.load import family_of
+        from evoprune.families.load import family_of, load_base
 
         model = load_base(Path(source.folder), dtype, "cpu", source.trust_remote_code)
         family = family_of(model, source.family)
@@ -157,7 +156,7 @@ class Subject:
         """
         import torch
 
-        from evoprune.evaluation.passes import forward
+        from evoprune.families.stages import forward
 
         model = self.model if self.model.dtype == torch.float64 else self.model.float()
         stages, options = self.family.stages(model), self.space.options(self.pattern)

@@ -3,15 +3,23 @@
 Covers every Hugging Face class whose decoder layers hold ``self_attn`` (q, k, v, o projections),
 ``mlp`` (gate, up, down), ``input_layernorm`` and ``post_attention_layernorm``: Llama, Mistral,
 Qwen2, Qwen3, SmolLM3 and their like. A model is accepted because it is built so *and* because its
-stages reproduce its own ``forward`` (``evaluation.dense.check_stages``), never by its name.
+stages reproduce its own ``forward`` (``families.stages.check_stages``), never by its name.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.data.examples import Examples, Pass
+from evoprune.data.pool import TextPool
 from evoprune.errors import ModelError
+from evoprune.families.load import load_base, load_tokenizer, write_base
+from evoprune.families.stages import check_stages, embed
+from evoprune.shipped import resolved
 from evoprune.space import Site
 
 if TYPE_CHECKING:
@@ -45,6 +53,54 @@ class Decoder:
     """The family ``decoder``."""
 
     name = "decoder"
+    loader = "huggingface"
+
+    def adopt(self, loaded: Any, settings: Any) -> Any:
+        """Returns the network as this family works on it: as it was loaded."""
+        return loaded
+
+    def processor(self, settings: Any) -> Any:
+        """Returns what turns documents into inputs: the model's tokenizer."""
+        name = resolved(settings.name_or_path)
+        return load_tokenizer(name, trust_remote_code=settings.trust_remote_code)
+
+    def check(self, model: Any, pools: Mapping[str, TextPool], device: str) -> None:
+        """Checks model, data and stages against each other.
+
+        Raises:
+            ModelError: the tokenizer is another model's, or the stages are not the model.
+        """
+        import torch
+
+        rows = model.get_input_embeddings().weight.shape[0]
+        largest = max(int(pool.tokens.max()) for pool in pools.values())
+        if largest >= rows:
+            raise ModelError(
+                f"The tokenizer gives the token {largest}, the model has {rows} embeddings.",
+                "Use the tokenizer that belongs to the model.",
+            )
+        # The longest examples: a sliding window shows only beyond its length.
+        search = pools["search"]
+        longest = np.argsort(-search.lengths, kind="stable")[:2]
+        tokens = search.tokens[longest, : int(search.lengths[longest].min())]
+        check_stages(model, self.stages(model), torch.from_numpy(tokens).to(device))
+
+    def embed(self, model: Any, pool: TextPool, device: str) -> np.ndarray:
+        """Returns an embedding of every chunk (N, H): its mean-pooled last hidden states."""
+        return embed(self.stages(model), pool.tokens, pool.lengths, device)
+
+    def examples(self, model: Any, pool: TextPool, groups: np.ndarray, device: str) -> Examples:
+        """Returns what is read of a pool whose chunks belong to these clusters."""
+        arrays = {"tokens": pool.tokens, "lengths": pool.lengths}
+        return Examples({"clean": Pass(arrays, groups, pool.lengths)})
+
+    def write(self, model: Any, folder: Path, training: Examples | None = None) -> None:
+        """Writes the base; a decoder needs no training examples."""
+        write_base(model, folder)
+
+    def read(self, folder: Path, dtype: str, device: str, trust_remote_code: bool = False) -> Any:
+        """Returns the model of a base file, its tensors mapped on the CPU."""
+        return load_base(folder, dtype, device, trust_remote_code)
 
     def fits(self, model: Any) -> bool:
         """Returns whether the model is built in this family's style."""
@@ -263,6 +319,7 @@ class DecoderStages:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.n_blocks = len(model.model.layers)
+        self.vocabulary = int(model.lm_head.weight.shape[0])
 
     def embed(self, tokens: "torch.Tensor") -> State:
         """Returns the state before the first block, of tokens (B, T).

@@ -1,10 +1,13 @@
-"""Loads a model, and finds the family that it belongs to."""
+"""Loads a model, finds the family that it belongs to, and keeps the base that workers map."""
 
+import copy
+import importlib
 from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
-from evoprune.registry import FAMILIES
+from evoprune.registry import BACKBONES, FAMILIES
+from evoprune.shipped import find, resolved
 
 
 def load_model(
@@ -71,8 +74,55 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
+def copied(model: Any, dtype: str) -> Any:
+    """Returns a copy of a live model as it would be loaded: its units are reordered in place."""
+    import torch
+
+    copied = copy.deepcopy(model).to(getattr(torch, dtype)).eval().requires_grad_(False)
+    # Workers load the base with sdpa, too; eager attention without a mask is not causal.
+    if getattr(copied.config, "_attn_implementation", None) == "eager":
+        copied.set_attn_implementation("sdpa")
+    return copied
+
+
+def write_base(model: Any, folder: Path) -> None:
+    """Writes the weights once, as they are, with the model's configuration beside them.
+
+    Workers map ``base.safetensors``; tied tensors are written once.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    # model.parameters() leaves out duplicates, and so what is tied.
+    tensors = {name: tensor.data.contiguous() for name, tensor in model.named_parameters()}
+    buffers = {name: b for name, b in model.named_buffers() if name in model.state_dict()}
+    save_file({**tensors, **buffers}, folder / "base.safetensors", metadata={"format": "pt"})
+
+
+def load_base(folder: Path, dtype: str, device: str, trust_remote_code: bool = False) -> Any:
+    """Returns the model of a base file; on the CPU its tensors stay mapped from the file."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    quiet_transformers()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    kind: Any = getattr(transformers, config.architectures[0], None)
+    kind = kind or AutoModelForCausalLM._model_mapping[type(config)]
+    model = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=load_file(folder / "base.safetensors"),
+        dtype=getattr(torch, dtype),
+    )
+    return model.to(device).eval().requires_grad_(False)
+
+
 def family_of(model: Any, name: str = "auto") -> Any:
-    """Returns the family that takes a model apart.
+    """Returns the family that takes a Hugging Face model apart.
 
     Raises:
         ModelError: no family fits, or the one asked for does not.
@@ -80,10 +130,87 @@ def family_of(model: Any, name: str = "auto") -> Any:
     names = FAMILIES.names() if name == "auto" else [name]
     for candidate in names:
         family = FAMILIES.load(candidate)()
-        if family.fits(model):
+        if family.loader == "huggingface" and family.fits(model):
             return family
-    kind = type(model).__name__
-    raise ModelError(
-        f"No family takes {kind} apart (tried {', '.join(names)}).",
+    raise _no_family(model, names)
+
+
+def _no_family(model: Any, names: list[str]) -> ModelError:
+    return ModelError(
+        f"No family takes {type(model).__name__} apart (tried {', '.join(names)}).",
         "Use a model built like Llama, or write a family for it (README, «add your own»).",
     )
+
+
+def open_network(settings: Any, live: Any = None) -> tuple[Any, Any]:
+    """Returns the family and the network that a configuration's ``model`` section means.
+
+    Args:
+        settings: the section (``config.ModelConfig``).
+        live: a live module to use instead of the weights named there.
+
+    Raises:
+        ModelError: the network cannot be had, or no family takes it apart.
+    """
+    names = FAMILIES.names() if settings.family == "auto" else [settings.family]
+    families = [FAMILIES.load(name)() for name in names]
+    loader = "factory" if settings.factory is not None else "huggingface"
+    families = [family for family in families if family.loader == loader]
+    if not families:
+        raise ModelError(
+            f"The family '{settings.family}' does not take a model from "
+            f"`{'factory' if loader == 'factory' else 'name_or_path'}`.",
+            "See `evoprune ls families`, or leave `model.family` out.",
+        )
+    loaded = _live(live, settings) if live is not None else LOADERS[loader](settings)
+    for family in families:
+        network = family.adopt(loaded, settings)
+        if family.fits(network):
+            return family, network.to(settings.device)
+    raise _no_family(loaded, [family.name for family in families])
+
+
+def _live(live: Any, settings: Any) -> Any:
+    return copied(live, settings.dtype) if settings.factory is None else copy.deepcopy(live).eval()
+
+
+def _hugging_face(settings: Any) -> Any:
+    return load_model(
+        resolved(settings.name_or_path),
+        dtype=settings.dtype,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _factory(settings: Any) -> Any:
+    """Returns what a factory makes, with weights from safetensors if any are named."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    name = settings.factory
+    try:
+        make = BACKBONES.load(name) if name in BACKBONES.names() else _imported(name)
+        module = make(**settings.options.get("factory", {}))
+        if settings.weights is not None:
+            module.load_state_dict(load_file(find(settings.weights)), strict=True)
+    except (TypeError, RuntimeError, OSError, SafetensorError) as error:
+        raise ModelError(
+            f"The factory '{name}' gives no model: {' '.join(str(error).split())[:300]}.",
+            "Check `model.options.factory` and `model.weights`.",
+        ) from error
+    return module.eval().requires_grad_(False)
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"The factory '{name}' cannot be imported: {error}.",
+            "Write it as package.module:function.",
+        ) from error
+
+
+LOADERS = {"huggingface": _hugging_face, "factory": _factory}

@@ -71,3 +71,23 @@ class Sparsity:
         """Returns it for each candidate of ``X`` (P, n_var), float64 (P,)."""
         dense = table.cost("params", space, np.zeros_like(X[:1]), prunable_only=True)
         return 1.0 - table.cost("params", space, X, prunable_only=True) / dense
+
+
+@dataclass(frozen=True)
+class Units:
+    """``units``: the share of the units with a gene that is kept.
+
+    Of a masked head the active features or neurons (MO-EvoPruneDeepTL's second objective); of
+    other networks each site with a gene counts its own units.
+    """
+
+    goal: ClassVar[Goal] = "min"
+    unit: ClassVar[str] = "share of units"
+    deterministic: ClassVar[bool] = True
+
+    def costs(self, table: CostTable, space: Space, X: np.ndarray) -> np.ndarray:
+        """Returns it for each candidate of ``X`` (P, n_var), float64 (P,)."""
+        sites = [site for gene in space.genes for site in gene.sites]
+        total = sum(space.sites[site].units for site in sites)
+        kept = sum((space.kept(X, site) for site in sites), np.zeros(len(X)))
+        return np.asarray(kept / total, dtype=np.float64)

@@ -27,15 +27,15 @@ class Genes:
         self.space = space
         self._top = _tops(patterns)
         count = len(space.genes) if space else len(self._top)
-        self.names = [gene.name for gene in space.genes] if space else [f"g{i}" for i in range(count)]
+        self.names = (
+            [gene.name for gene in space.genes] if space else [f"g{i}" for i in range(count)]
+        )
 
     def options(self) -> list[list[str]]:
         """Returns for each gene what its levels mean; nothing for genes of bits."""
         if self.space:
             return [_options(self.space, gene) for gene in self.space.genes]
-        return [
-            ["dense", *(f"level {i} of {top}" for i in range(1, top + 1))] for top in self._top
-        ]
+        return [["dense", *(f"level {i} of {top}" for i in range(1, top + 1))] for top in self._top]
 
     def shares(self, patterns: Sequence[Choices]) -> np.ndarray:
         """Returns the share of each gene's units that patterns keep (P, G).
@@ -43,7 +43,9 @@ class Genes:
         Without the space a level stands for its share: 1 is dense, 0 the furthest level seen.
         """
         if not self.space:
-            rows = [[self._guess(c, t) for c, t in zip(p, self._top, strict=True)] for p in patterns]
+            rows = [
+                [self._guess(c, t) for c, t in zip(p, self._top, strict=True)] for p in patterns
+            ]
             return np.array(rows, dtype=np.float64).reshape(len(patterns), len(self.names))
         X = self.space.encode([Pattern.from_json(list(pattern)) for pattern in patterns])
         shares = np.zeros((len(patterns), len(self.names)))

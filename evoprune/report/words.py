@@ -20,9 +20,7 @@ def escape(value: object) -> str:
 
 def is_number(value: object) -> bool:
     """Returns whether a value is a finite number; true and false are none."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: Any) -> str:

@@ -129,6 +129,19 @@ class Nsga2:
         return PymooStepper(algorithm, problem, starts, seed, Repaired(problem), seen)
 
 
+@dataclass(frozen=True)
+class MoEvoPrune(Nsga2):
+    """``moevoprune``: NSGA-II with MO-EvoPruneDeepTL's settings (Poyatos et al., 2023).
+
+    30 candidates, 2 children a generation, uniform crossover, a bit in n flipped; use it with
+    ``warm_starts: []`` and ``n_eval: 200``. Its start population has random densities; ours are
+    stratified, and nothing is evaluated twice.
+    """
+
+    pop_size: int = 30
+    n_offsprings: int | None = 2
+
+
 class PymooStepper:
     """A pymoo algorithm behind ask and tell, its duplicates judged against all ever asked."""
 

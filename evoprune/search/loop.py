@@ -135,7 +135,7 @@ def box(problem: Problem, archive: Archive, rung: int, split: str = "search") ->
     Raises:
         ModelError: the dense model itself cannot be scored.
     """
-    X = np.stack([np.zeros_like(problem.space.upper), problem.space.upper])
+    X = problem.space.corners
     patterns = problem.space.patterns(X)
     evaluations = archive.get(patterns, split, rung, tables=split != "search")
     dense, empty = (usable(evaluation, problem.measured) for evaluation in evaluations)

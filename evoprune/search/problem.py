@@ -97,7 +97,7 @@ class Problem:
     @cached_property
     def _scales(self) -> list[tuple[float, float]]:
         """For each budget the dense value, and how far it is from that of removing all."""
-        ends = np.stack([np.zeros_like(self.space.upper), self.space.upper])
+        ends = self.space.corners
         values = [self.cost(budget.name, ends) for budget in self.budgets]
         return [(float(dense), float(abs(dense - empty)) or 1.0) for dense, empty in values]
 
@@ -110,7 +110,7 @@ class Problem:
         """
         found = []
         for budget, (dense, _) in zip(self.budgets, self._scales, strict=True):
-            ends = np.stack([np.zeros_like(self.space.upper), self.space.upper])
+            ends = self.space.corners
             values = self.cost(budget.name, ends)
             broken = budget.violation(values, dense) > 0
             if broken.all():

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.data.documents import assign_splits, check_disjoint
+from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
+from evoprune.errors import DataError
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,6 +55,36 @@ class CausalLM:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+
+    def pools(self, data: Any, source: Any, tokenizer: Any) -> dict[str, TextPool]:
+        """Returns the chunks of the three splits; no document and no chunk is in two of them.
+
+        Args:
+            data: the configuration's ``data`` section.
+            source: the data source it names.
+            tokenizer: the model's.
+
+        Raises:
+            DataError: the data are missing or empty, or a split is.
+        """
+        if not hasattr(source, "documents"):
+            raise DataError(
+                f"The data source '{data.source.type}' holds no documents.",
+                "Use packages, text, jsonl or datasets for a language model.",
+            )
+        splits = assign_splits(source.documents(), data.fractions)
+        check_disjoint(splits)
+        made = {
+            split: build_pool(
+                splits[split],
+                tokenizer,
+                split,
+                data.chunk_tokens,
+                max_chunks_per_document=data.max_chunks_per_document,
+            )
+            for split in ("search", "validation", "report")
+        }
+        return drop_shared_chunks(made)[0]
 
     def positions(self, tokens: "torch.Tensor", lengths: "torch.Tensor") -> "torch.Tensor":
         """Returns which positions have a next token to predict, boolean (B, T−1)."""
@@ -143,8 +177,7 @@ class CausalLM:
 
 def _rows(stages: Any) -> int:
     """Returns how many positions' logits are held at once."""
-    vocabulary = stages.model.lm_head.weight.shape[0]
-    return max(MIN_POSITIONS, LOGITS_AT_ONCE // int(vocabulary))
+    return max(MIN_POSITIONS, LOGITS_AT_ONCE // int(stages.vocabulary))
 
 
 def _logits(stages: Any, features: "torch.Tensor") -> "torch.Tensor":

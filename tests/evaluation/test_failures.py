@@ -25,11 +25,11 @@ def settings(tiny_config):
 def break_one(monkeypatch, pattern_id: str, error: Exception | None) -> None:
     """Lets one pattern's measuring raise, or give NaN."""
     now = {"id": None}
-    run = Worker.measure
+    run = Worker.evaluate_batch
 
-    def begin(self, pattern, *args):
-        now["id"] = pattern.id
-        return run(self, pattern, *args)
+    def begin(self, patterns, *args):
+        now["id"] = patterns[0].id
+        return run(self, patterns, *args)
 
     def measure(self, stages, features, batch):
         if now["id"] == pattern_id and error is not None:
@@ -37,7 +37,7 @@ def break_one(monkeypatch, pattern_id: str, error: Exception | None) -> None:
         columns = MEASURE(self, stages, features, batch)
         return columns | ({"kl": columns["kl"] * math.nan} if now["id"] == pattern_id else {})
 
-    monkeypatch.setattr(Worker, "measure", begin)
+    monkeypatch.setattr(Worker, "evaluate_batch", begin)
     monkeypatch.setattr(CausalLM, "measure", measure)
 
 

@@ -11,10 +11,10 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprune.evaluation.flops import executed_flops
-from evoprune.evaluation.passes import forward
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.decoder import Decoder
+from evoprune.families.flops import executed_flops
+from evoprune.families.stages import forward
 from evoprune.pattern import Bits, Drop, Keep, Option
 from evoprune.space import Gene, Site, Space
 

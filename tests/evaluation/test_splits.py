@@ -1,27 +1,38 @@
 """Nothing that a search sees is in the validation or the report split."""
 
 import itertools
+import json
 
-import numpy as np
 import pytest
 
-from evoprune.config import load_config
-from evoprune.evaluation.examples import Examples
-from evoprune.evaluation.prepare import SPLITS, pools
+from evoprune.config import build, load_config
+from evoprune.data.examples import Examples
+from evoprune.evaluation.prepare import SPLITS
+from evoprune.registry import DATA
+from evoprune.tasks.causal_lm import CausalLM
 from evoprune.testing import byte_tokenizer
+
+
+def pools(data):
+    """Returns the pools that a configuration's ``data`` section means."""
+    return CausalLM().pools(data, build(DATA, data.source), byte_tokenizer())
 
 
 @pytest.fixture
 def repeated(tiny_config, tiny_texts, tmp_path):
     """Returns settings whose documents begin alike, some of them being the same."""
     texts = [f"{'one beginning for all ' * 2}{i % 30}{' more' * (i % 7)}" for i in range(120)]
-    (tmp_path / "same.txt").write_text("\n---\n".join(texts))
+    rows = [{"text": text, "kind": "same", "key": f"same-{i}"} for i, text in enumerate(texts)]
     data = tiny_config()["data"]
-    return tiny_config(data=data | {"files": [tiny_texts, str(tmp_path / "same.txt")]})
+    keys = {"text": data.get("text_field"), "kind": data.get("kind_field")}
+    keys |= {"key": data.get("key_field")}
+    lines = [json.dumps({keys[name] or name: value for name, value in r.items()}) for r in rows]
+    (tmp_path / "same.jsonl").write_text("\n".join(lines) + "\n")
+    return tiny_config(data=data | {"files": [tiny_texts, str(tmp_path / "same.jsonl")]})
 
 
 def test_no_document_and_no_chunk_is_in_two_splits(repeated):
-    made = pools(load_config(repeated).data, byte_tokenizer())
+    made = pools(load_config(repeated).data)
     assert all(len(made[split]) > 5 for split in SPLITS)
     for a, b in itertools.combinations(SPLITS, 2):
         assert not set(made[a].keys) & set(made[b].keys)
@@ -31,7 +42,7 @@ def test_no_document_and_no_chunk_is_in_two_splits(repeated):
 def test_no_scored_example_is_in_two_splits(make_worker, repeated):
     worker = make_worker(**{name: repeated[name] for name in ("data",)})
     rows = {
-        split: {row.tobytes() for row in worker.examples(split).tokens.astype(np.int64)}
+        split: {row.tobytes() for row in worker.examples(split).clean.arrays["tokens"]}
         for split in SPLITS
     }
     for a, b in itertools.combinations(SPLITS, 2):
@@ -40,8 +51,8 @@ def test_no_scored_example_is_in_two_splits(make_worker, repeated):
 
 def test_examples_of_a_run_are_those_of_its_pools(make_worker, tiny_config):
     worker = make_worker()
-    made = pools(load_config(tiny_config()).data, byte_tokenizer())
+    made = pools(load_config(tiny_config()).data)
     for split in SPLITS:
         examples = Examples.load(worker.folder / "calibration" / f"{split}.safetensors")
         known = {row.tobytes() for row in made[split].tokens}
-        assert {row.tobytes() for row in examples.tokens} <= known
+        assert {row.tobytes() for row in examples.clean.arrays["tokens"]} <= known

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from evoprune.data.examples import Examples, Pass
 from evoprune.errors import ModelError
-from evoprune.evaluation import examples as examples_module
-from evoprune.evaluation.examples import Examples
-from evoprune.evaluation.passes import tables
 from evoprune.evaluation.worker import Worker
+from evoprune.families import stages as stages_module
 from evoprune.metrics import Table
 from evoprune.tasks.causal_lm import CausalLM
 
@@ -61,7 +60,7 @@ def test_tokens_are_weighed_by_the_flops_that_are_left(make_worker):
     worker = make_worker()
     dense = worker.evaluate(worker.space.dense)
     empty = worker.evaluate(worker.space.pattern(worker.space.upper))
-    assert dense.tokens == worker.examples("search").n_tokens
+    assert dense.tokens == worker.examples("search").work
     head = 2 * 300 * 32
     X = np.zeros((1, worker.space.n_var), np.int64)
     assert empty.tokens == pytest.approx(
@@ -70,39 +69,35 @@ def test_tokens_are_weighed_by_the_flops_that_are_left(make_worker):
 
 
 def test_micro_batches_end_at_every_rung_and_cover_all(monkeypatch):
-    monkeypatch.setattr(examples_module, "BATCH_TOKENS", 4 * 8)
-    examples = Examples(np.zeros((11, 8), np.int64), np.full(11, 8), np.zeros(11), {}, {})
-    slices = [(rows.start, rows.stop) for rows in examples.batches((3, 5, 11))]
-    assert slices == [(0, 3), (3, 5), (5, 9), (9, 11)]
-    assert examples.first(5).batches((3, 5, 11)) == examples.batches((3, 5, 11))[:2]
+    monkeypatch.setattr(stages_module, "BATCH_TOKENS", 4 * 8)
+    whole = stages_module.batches(11, 8, (3, 5, 11))
+    assert [(rows.start, rows.stop) for rows in whole] == [(0, 3), (3, 5), (5, 9), (9, 11)]
+    assert stages_module.batches(5, 8, (3, 5, 11)) == whole[:2]
 
 
 def test_the_order_of_examples_only_reorders_rows(make_worker, tiny_llama):
     worker = make_worker(model={"name_or_path": str(tiny_llama), "dtype": "float64"})
     examples = worker.examples("search")
     order = np.random.default_rng(1).permutation(len(examples))
-    shuffled = Examples(
-        examples.tokens[order],
-        examples.lengths[order],
-        examples.groups[order],
-        {name: value[order] for name, value in examples.extras.items()},
-        {},
-    )
-    whole = tables(worker.stages, worker.task, examples)["clean"]
-    found = tables(worker.stages, worker.task, shuffled)["clean"]
+    clean = examples.clean
+    arrays = {name: value[order] for name, value in clean.arrays.items()}
+    shuffled = Examples({"clean": Pass(arrays, clean.groups[order], clean.sizes[order])})
+    whole = worker.runner.tables([{}], examples)[0]["clean"]
+    found = worker.runner.tables([{}], shuffled)[0]["clean"]
     for name, column in found.columns.items():
         np.testing.assert_allclose(column, whole.columns[name][order], rtol=1e-9, atol=1e-12)
 
 
 def test_examples_survive_being_written(tmp_path):
     rng = np.random.default_rng(0)
-    table = Table({"n": rng.random(4), "extra.nll": rng.random(4)}, np.array([0, 1, 1, 2]))
-    tokens, groups = rng.integers(0, 9, (4, 6)), np.array([0, 1, 1, 2])
-    extras = {"top_logp": rng.random((4, 5, 2)).astype(np.float32)}
-    Examples(tokens, np.full(4, 6), groups, extras, {"clean": table}).save(tmp_path / "e")
+    table = Table({"n": rng.random(4), "a/nll": rng.random(4)}, np.array([0, 1, 1, 2]))
+    arrays = {"tokens": rng.integers(0, 9, (4, 6)), "top": rng.random((4, 5)).astype(np.float32)}
+    passes = {"clean": Pass(arrays, table.groups, np.full(4, 6))}
+    Examples(passes, {"clean": table}).save(tmp_path / "e")
     found = Examples.load(tmp_path / "e")
-    np.testing.assert_array_equal(found.tokens, tokens)
-    assert list(found.extras) == ["top_logp"] and found.extras["top_logp"].dtype == np.float32
+    assert list(found.clean.arrays) == ["tokens", "top"]
+    assert found.clean.arrays["top"].dtype == np.float32 and found.work == 24
+    np.testing.assert_array_equal(found.clean.arrays["tokens"], arrays["tokens"])
     assert same(found.dense["clean"], table)
 
 

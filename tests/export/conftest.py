@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evoprune.evaluation.dense import write_base
 from evoprune.export.export import Source
 from evoprune.families.decoder import Decoder
+from evoprune.families.load import write_base
 
 VOCABULARY, LAYERS = 96, 5
 

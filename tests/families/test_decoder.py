@@ -9,10 +9,9 @@ import transformers
 from torch import nn
 
 from evoprune.errors import ModelError
-from evoprune.evaluation.dense import check_stages
-from evoprune.evaluation.passes import forward
 from evoprune.families.decoder import Decoder
 from evoprune.families.load import family_of
+from evoprune.families.stages import check_stages, forward
 from evoprune.genes import GeneSpec, build_space
 
 SIZES = {

@@ -55,7 +55,15 @@ COUNTED = {
     "flops": [64, 16, 0],
     "bytes": [40, 40, 40],
     "kv_bytes": [6, 6, 0],
+    "units": [1.0, 2 / 5, 0.0],
 }
+# Inside scores 3 and 1, near 2, far 0: of the four pairs three are in order.
+SCORED = {
+    "clean": Table({"n": [1, 1], "correct": [1, 0], "energy": [3, 1]}, np.array([0, 1])),
+    "near": Table({"n": [1], "energy": [2]}, np.array([0])),
+    "far": Table({"n": [1], "energy": [0]}, np.array([0])),
+}
+CLASSES = {"accuracy": 0.5, "ood_auroc": 0.75}
 
 
 def objective(name, **options):
@@ -63,9 +71,9 @@ def objective(name, **options):
 
 
 def test_every_objective_is_reckoned_by_hand_here():
-    assert set(OBJECTIVES.names()) >= {*BY_HAND, *COUNTED}
+    assert set(OBJECTIVES.names()) >= {*BY_HAND, *COUNTED, *CLASSES}
     ours = [n for n in OBJECTIVES.names() if OBJECTIVES.load(n).__module__.startswith("evoprune.")]
-    assert sorted(ours) == sorted([*BY_HAND, *COUNTED])
+    assert sorted(ours) == sorted([*BY_HAND, *COUNTED, *CLASSES])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())
@@ -112,3 +120,15 @@ def test_cvar_refuses_a_share_that_is_none(alpha):
 def test_perplexity_that_overflows_is_infinite():
     table = Table({"n": [1], "nll": [1000.0]}, np.array([0]))
     assert objective("perplexity").value({"clean": table}, {}) == math.inf
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_of_a_classifier(name):
+    options = {"score": "energy"} if name == "ood_auroc" else {}
+    assert objective(name, **options).value(SCORED, SCORED) == pytest.approx(CLASSES[name])
+
+
+def test_a_missing_outside_set_has_no_auroc():
+    tables = {name: table for name, table in SCORED.items() if name != "far"}
+    assert math.isnan(objective("ood_auroc", score="energy").value(tables, tables))
+    assert objective("ood_auroc", score="energy", outside="near").value(tables, tables) == 0.5

@@ -1,6 +1,5 @@
 """Next-token prediction against plain cross-entropy and full divergences."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,10 @@ class Head:
     """Stages of which only the head is there."""
 
     def __init__(self, weight: torch.Tensor) -> None:
-        self.model = SimpleNamespace(lm_head=SimpleNamespace(weight=weight))
+        self.weight, self.vocabulary = weight, len(weight)
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
-        return features @ self.model.lm_head.weight.T
+        return features @ self.weight.T
 
 
 def drawn(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Any]:

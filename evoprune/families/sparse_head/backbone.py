@@ -24,6 +24,9 @@ TRAINING_BATCH = 48
 class DigitsBackbone(nn.Module):
     """Three convolutions over grey images (N, 1, 8, 8), averaged over places (N, features)."""
 
+    # Each feature is one channel of the last convolution.
+    feature_parameters = ("conv3.weight", "conv3.bias")
+
     def __init__(self, features: int) -> None:
         super().__init__()
         first, second = CHANNELS
@@ -38,7 +41,10 @@ class DigitsBackbone(nn.Module):
 
 
 def train_digits_backbone(
-    seed: int, features: int = 512, training: LabelledImages | None = None, classes: int = CLASSES
+    seed: int = 0,
+    features: int = 512,
+    training: LabelledImages | None = None,
+    classes: int = CLASSES,
 ) -> DigitsBackbone:
     """Returns a backbone trained to tell a few digits apart, frozen.
 
@@ -86,9 +92,7 @@ def features(backbone: nn.Module, images: np.ndarray) -> np.ndarray:
 
 def _train(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
     steps = EPOCHS * -(-len(images) // TRAINING_BATCH)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(images)).split(TRAINING_BATCH):

@@ -16,7 +16,6 @@ CURVATURE = 0.5
 HISTORY = 10
 SUFFICIENT = 1e-4
 SHRINK = 0.4
-SMALLEST_STEP = 1e-3
 
 Loss = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
 
@@ -58,17 +57,15 @@ class Objective:
         self.targets, self.pull = targets.T.contiguous(), 1 / time
         self.hidden: list[Hidden] = []
         inputs = features
-        for layer, kernel in enumerate(kernels[:-1]):
-            basis, penalty = _directions(
-                inputs, probes[layer], _gain(kernels[layer + 1 :]), self.pull
-            )
-            self.hidden.append(Hidden(kernel, basis, penalty))
+        for layer, (kernel, probe) in enumerate(zip(kernels[:-1], probes, strict=True)):
+            gain = _gain(kernels[layer + 1 :])
+            self.hidden.append(Hidden(kernel, *_directions(inputs, probe, gain, self.pull)))
+            inputs = inputs @ kernel
             if layer == 0:
-                self.fixed, self.moving = inputs @ kernel, inputs @ basis
-                inputs = self.fixed.relu()
-            else:
-                inputs = (inputs @ kernel).relu_()
-        bound = _gram(_with_ones(inputs), CURVATURE)
+                # The features enter only through these two products, computed once.
+                self.fixed, self.moving = inputs, features @ self.hidden[0].basis
+            inputs = inputs.relu()
+        bound = _gram(torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1), CURVATURE)
         bound.diagonal().add_(self.pull)
         self.factor = torch.linalg.cholesky(bound)
         bias = torch.zeros(1, len(self.targets))
@@ -87,7 +84,7 @@ class Objective:
 
     def moved(self, part: torch.Tensor) -> torch.Tensor:
         """Returns how far the output layer (C, h + 1) is from its start."""
-        return torch.linalg.solve_triangular(self.factor, part, upper=False, left=False)
+        return torch.linalg.solve_triangular(self.factor.T, part.T, upper=True).T
 
     def __call__(self, variables: torch.Tensor) -> tuple[float, torch.Tensor]:
         """Returns the objective and its gradient."""
@@ -102,9 +99,7 @@ class Objective:
         slope = torch.cat([error @ activations[-1], error.sum(1, keepdim=True)], dim=1)
         slope.add_(shift, alpha=self.pull)
         gradients = self._backward(hidden, activations, error.T @ output[:, :-1])
-        gradients.append(
-            torch.linalg.solve_triangular(self.factor.T, slope, upper=True, left=False)
-        )
+        gradients.append(torch.linalg.solve_triangular(self.factor, slope.T, upper=False).T)
         for kernel, part in zip(self.hidden, hidden, strict=True):
             loss += float((kernel.penalty[:, None] * part * part).sum()) / 2
         return loss, torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -132,36 +127,42 @@ class Objective:
         return gradients
 
 
+@dataclass(frozen=True)
+class Point:
+    """Variables, and the loss and its gradient there."""
+
+    variables: torch.Tensor
+    value: float
+    slope: torch.Tensor
+
+
 def minimise(loss: Loss, start: torch.Tensor, evaluations: int) -> torch.Tensor:
     """Returns the best variables found in so many evaluations of the loss and its gradient."""
-    now, (value, slope) = start, loss(start)
+    now, left = Point(start, *loss(start)), evaluations - 1
     steps: list[torch.Tensor] = []
     bends: list[torch.Tensor] = []
-    used = 1
-    while used < evaluations:
-        direction = _descent(slope, steps, bends)
-        fall = float(direction @ slope)
-        found, used = _search(loss, now, value, direction, fall, 1.0, used, evaluations)
+    while left > 0:
+        found, used = _search(loss, now, _descent(now.slope, steps, bends), left)
+        left -= used
         if found is None:
             break
-        after, value, turned = found
-        step, bend = after - now, turned - slope
+        step, bend = found.variables - now.variables, found.slope - now.slope
         if float(step @ bend) > 0:
             steps, bends = [*steps[1 - HISTORY :], step], [*bends[1 - HISTORY :], bend]
-        now, slope = after, turned
-    return now
+        now = found
+    return now.variables
 
 
-def _search(loss, now, value, direction, fall, size, used, evaluations):
-    """Returns the first point down the direction that is low enough, and evaluations used."""
-    while used < evaluations and size >= SMALLEST_STEP:
-        after = now - size * direction
-        low, slope = loss(after)
-        used += 1
-        if low <= value - SUFFICIENT * size * fall:
-            return (after, low, slope), used
+def _search(loss: Loss, now: Point, direction: torch.Tensor, left: int) -> tuple[Point | None, int]:
+    """Returns the first point down the direction that is low enough, and the evaluations used."""
+    fall, size = float(direction @ now.slope), 1.0
+    for used in range(1, left + 1):
+        variables = now.variables - size * direction
+        found = Point(variables, *loss(variables))
+        if found.value <= now.value - SUFFICIENT * size * fall:
+            return found, used
         size *= SHRINK
-    return None, used
+    return None, left
 
 
 def _descent(
@@ -204,7 +205,3 @@ def _gain(kernels: list[torch.Tensor]) -> float:
 
 def _gram(inputs: torch.Tensor, weight: float) -> torch.Tensor:
     return (inputs.T @ inputs).mul_(weight / len(inputs))
-
-
-def _with_ones(hidden: torch.Tensor) -> torch.Tensor:
-    return torch.cat([hidden, torch.ones(len(hidden), 1)], dim=1)

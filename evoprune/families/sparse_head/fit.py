@@ -135,7 +135,7 @@ def _probes(architecture: Architecture, rank: int) -> list[torch.Tensor]:
 
 def _columns(features: np.ndarray, keep: Kept, dtype: type) -> torch.Tensor:
     """Returns the kept columns in memory of torch's own, whose alignment never varies."""
-    columns = np.asarray(features[:, keep.features], dtype=dtype)
+    columns: np.ndarray = np.asarray(features[:, keep.features], dtype=dtype)
     return torch.from_numpy(columns).clone(memory_format=torch.contiguous_format)
 
 
@@ -155,7 +155,6 @@ def _solve(
     best = minimise(objective, objective.start(), settings.evaluations)
     *hidden, last = objective.parts(best)
     moved = [
-        (layer.basis, part.clone())
-        for layer, part in zip(objective.hidden, hidden, strict=True)
+        (layer.basis, part.clone()) for layer, part in zip(objective.hidden, hidden, strict=True)
     ]
     return _Moved(moved, objective.moved(last))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def initial(architecture: Architecture) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(architecture.seed)
     widths = (architecture.features, *architecture.hidden, architecture.classes)
     kernels = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         limit = (6 / (before + after)) ** 0.5
         draw = torch.rand((before, after), generator=generator, dtype=torch.float64)
         kernels.append((2 * draw - 1) * limit)

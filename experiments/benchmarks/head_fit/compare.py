@@ -17,8 +17,8 @@ from subjects import Subject, cataract_subject, digits_subject
 from evoprune.families.sparse_head.fit import Settings, fit, logits
 from evoprune.families.sparse_head.heads import Architecture, Fitted, Masks
 from evoprune.families.sparse_head.recipe import Recipe, fit_recipe
-from evoprune.families.sparse_head.scores import SCORES
 from evoprune.metrics import auroc, spearman
+from evoprune.tasks.ood import SCORES
 
 HIDDEN = 512
 TIMED_REPEATS = 3
@@ -54,9 +54,7 @@ def by_default(subject: Subject, mask: np.ndarray, architecture: Architecture) -
     return min(runs, key=lambda run: run.seconds)
 
 
-def by_recipe(
-    subject: Subject, mask: np.ndarray, architecture: Architecture, kept: Path
-) -> Scored:
+def by_recipe(subject: Subject, mask: np.ndarray, architecture: Architecture, kept: Path) -> Scored:
     """Returns a mask's head from the recipe, or what an earlier comparison kept of it."""
     if not kept.exists():
         recipe = Recipe(seed=architecture.seed + 1)

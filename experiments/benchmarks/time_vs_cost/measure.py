@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from evoprune.console import Console
-from evoprune.evaluation.flops import executed_flops
-from evoprune.evaluation.passes import forward
 from evoprune.evaluation.realise import Realised
 from evoprune.evaluation.worker import Worker
+from evoprune.families.flops import executed_flops
+from evoprune.families.stages import forward
 from evoprune.journal import write_atomically
 from evoprune.run import Run
 from evoprune.search.starts import stratified

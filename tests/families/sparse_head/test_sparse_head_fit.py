@@ -1,5 +1,7 @@
 """The default fit of sparse heads: what is kept counts, and nothing else."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,7 @@ def test_state_holds_what_is_kept_and_gives_the_logits(data, architecture):
         state = fitted.state(candidate)
         widths = [len(keep.features), *(len(neurons) for neurons in keep.hidden)]
         shapes = [state[f"hidden.{i}.weight"].shape for i in range(len(architecture.hidden))]
-        assert shapes == [(b, a) for a, b in zip(widths, widths[1:], strict=False)]
+        assert shapes == [(b, a) for a, b in pairwise(widths)]
         outputs = forward(state, torch.from_numpy(data[0][:, keep.features]))
         assert np.allclose(outputs.numpy(), scored[candidate], rtol=1e-9, atol=1e-12)
 

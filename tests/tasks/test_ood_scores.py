@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evoprune.families.sparse_head.scores import (
+from evoprune.tasks.ood import (
     SCORES,
     energy,
     max_logit,

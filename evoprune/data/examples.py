@@ -1,0 +1,109 @@
+"""The examples of a split as the workers read them: one safetensors file, mapped, never copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from evoprune.metrics import Table
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass of a split reads.
+
+    Attributes:
+        arrays: what the network and the task read, by name, each (N, …).
+        groups: the calibration cluster of each example (N,) int64.
+        sizes: the work in each example (N,) int64: its tokens, or 1 for an image.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    groups: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def first(self, n: int) -> "Pass":
+        """Returns the first ``n`` examples."""
+        arrays = {name: value[:n] for name, value in self.arrays.items()}
+        return Pass(arrays, self.groups[:n], self.sizes[:n])
+
+    def with_arrays(self, more: Mapping[str, np.ndarray]) -> "Pass":
+        """Returns the pass with further arrays, each (N, …)."""
+        return replace(self, arrays={**self.arrays, **more})
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A split, or the calibration set.
+
+    Attributes:
+        passes: what is read, by pass; ``clean`` holds the examples themselves.
+        dense: the dense model's table for every pass.
+    """
+
+    passes: Mapping[str, Pass]
+    dense: Mapping[str, Table] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> Pass:
+        """The examples themselves."""
+        return self.passes["clean"]
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def work(self) -> int:
+        """Tokens (or images) of all passes together."""
+        return sum(int(one.sizes.sum()) for one in self.passes.values())
+
+    def first(self, n: int) -> "Examples":
+        """Returns a rung: the first ``n`` examples, and the same share of every other pass."""
+        share = n / len(self)
+        counts = {
+            name: n if name == "clean" else int(np.ceil(share * len(one)))
+            for name, one in self.passes.items()
+        }
+        return Examples(
+            {name: one.first(counts[name]) for name, one in self.passes.items()},
+            {name: table.take(np.arange(counts[name])) for name, table in self.dense.items()},
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the examples as safetensors."""
+        from safetensors.numpy import save_file
+
+        tensors: dict[str, np.ndarray] = {}
+        for name, one in self.passes.items():
+            tensors |= {f"{name}/groups": one.groups, f"{name}/sizes": one.sizes}
+            tensors |= {f"{name}/array/{key}": value for key, value in one.arrays.items()}
+        for name, table in self.dense.items():
+            tensors |= {f"{name}/dense/{column}": v for column, v in table.columns.items()}
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Examples":
+        """Returns the examples that ``save`` wrote."""
+        from safetensors.numpy import load_file
+
+        tensors = load_file(path)
+        arrays: dict[str, dict[str, np.ndarray]] = {}
+        columns: dict[str, dict[str, np.ndarray]] = {}
+        # safetensors keeps no order of its own; names are sorted to have one.
+        for name in sorted(tensors):
+            owner, _, rest = name.partition("/")
+            sort, _, key = rest.partition("/")
+            if sort == "array":
+                arrays.setdefault(owner, {})[key] = tensors[name]
+            elif sort == "dense":
+                columns.setdefault(owner, {})[key] = tensors[name]
+        passes = {
+            name: Pass(found, tensors[f"{name}/groups"], tensors[f"{name}/sizes"])
+            for name, found in arrays.items()
+        }
+        dense = {name: Table(found, passes[name].groups) for name, found in columns.items()}
+        return cls(passes, dense)

@@ -1,0 +1,185 @@
+"""The family ``sparse_head``: a frozen backbone, and a masked head fitted for every candidate.
+
+The setting of MO-EvoPruneDeepTL (Poyatos et al., 2023): the backbone's features are computed
+once; what is searched is which features the head reads, and which hidden neurons it has.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.data.examples import Examples, Pass
+from evoprune.data.image_pool import ImagePool
+from evoprune.errors import ConfigError, ModelError, did_you_mean
+from evoprune.space import Site
+
+if TYPE_CHECKING:
+    from evoprune.families.sparse_head.network import HeadNetwork
+
+OPTIONS = {"hidden", "seed", "fit", "time", "steps", "factory"}
+
+
+class SparseHead:
+    """See the module. ``model.options``: ``hidden`` (widths), ``seed``, ``fit`` (solve, recipe)."""
+
+    name = "sparse_head"
+    loader = "factory"
+
+    def adopt(self, loaded: Any, settings: Any) -> "HeadNetwork":
+        """Returns a backbone with a head of the widths that the configuration asks for.
+
+        Raises:
+            ConfigError: an option is unknown or makes no sense.
+        """
+        from evoprune.families.sparse_head.network import HeadNetwork
+
+        options = dict(settings.options)
+        unknown = sorted(set(options) - OPTIONS)
+        if unknown:
+            raise ConfigError(
+                f"The family 'sparse_head' has no option '{unknown[0]}'.",
+                did_you_mean(unknown[0], OPTIONS),
+            )
+        hidden = options.get("hidden", [512])
+        if not (
+            isinstance(hidden, list)
+            and 1 <= len(hidden) <= 2
+            and all(isinstance(width, int) and width > 0 for width in hidden)
+        ):
+            raise ConfigError(
+                f"'model.options.hidden' is {hidden!r}.", "Give one or two widths, such as [512]."
+            )
+        fit = {key: options[key] for key in ("fit", "time", "steps") if key in options}
+        return HeadNetwork(loaded, tuple(hidden), int(options.get("seed", 0)), fit)
+
+    def fits(self, network: Any) -> bool:
+        """Returns whether the network is one of this family's."""
+        from evoprune.families.sparse_head.network import HeadNetwork
+
+        return isinstance(network, HeadNetwork)
+
+    def processor(self, settings: Any) -> None:
+        """Images need no processor."""
+
+    def check(self, network: "HeadNetwork", pools: Mapping[str, ImagePool], device: str) -> None:
+        """Checks that the backbone reads the images, and notes how many classes there are.
+
+        Raises:
+            ModelError: it gives no features (N, D), or they are not finite.
+        """
+        try:
+            found = network.features(pools["training"].images[:2])
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"The backbone does not read the images: {' '.join(str(error).split())[:200]}.",
+                "Check that images and backbone belong together.",
+            ) from error
+        if found.ndim != 2 or not np.isfinite(found).all():
+            raise ModelError(
+                f"The backbone gives features of shape {found.shape}, finite or not.",
+                "It must map images to finite (N, D).",
+            )
+        network.settle(found.shape[1], int(pools["training"].labels.max()) + 1)
+
+    def embed(self, network: "HeadNetwork", pool: ImagePool, device: str) -> np.ndarray:
+        """Returns the backbone's features (N, D)."""
+        return network.features(pool.images).astype(np.float64)
+
+    def examples(
+        self, network: "HeadNetwork", pool: ImagePool, groups: np.ndarray, device: str
+    ) -> Examples:
+        """Returns the features of a pool, and of what lies outside it."""
+        clean = {"features": network.features(pool.images), "labels": pool.labels}
+        passes = {"clean": Pass(clean, groups, np.ones(len(pool), dtype=np.int64))}
+        for name, images in pool.outside.items():
+            count = len(images)
+            passes[name] = Pass(
+                {"features": network.features(images)},
+                np.zeros(count, dtype=np.int64),
+                np.ones(count, dtype=np.int64),
+            )
+        return Examples(passes)
+
+    def write(self, network: "HeadNetwork", folder: Path, training: Examples | None) -> None:
+        """Writes the base: the training features that heads are fitted to, and the backbone."""
+        from safetensors.torch import save_file
+
+        if training is None:
+            raise ModelError(
+                "A head cannot be fitted without training examples.",
+                "Use data with a training split.",
+            )
+        network.attach(training.clean.arrays["features"], training.clean.arrays["labels"])
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"hidden": network.hidden, "seed": network.seed, "fit": network.fit_options}
+        record |= {"architecture": asdict(network.architecture)}
+        record |= {"backbone_rows": network.backbone_rows()}
+        (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        save_file(network.tensors(), folder / "base.safetensors")
+
+    def read(self, folder: Path, dtype: str, device: str, trust_remote_code: bool = False) -> Any:
+        """Returns the network of a base; it fits heads, and has no backbone of its own."""
+        from safetensors.torch import load_file
+
+        from evoprune.families.sparse_head.network import HeadNetwork
+
+        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network = HeadNetwork(None, tuple(record["hidden"]), record["seed"], record["fit"])
+        tensors = load_file(folder / "base.safetensors")
+        network.settle(record["architecture"]["features"], record["architecture"]["classes"])
+        network.attach(tensors["training.features"].numpy(), tensors["training.labels"].numpy())
+        network.rows = record["backbone_rows"]
+        return network
+
+    def sites(self, network: "HeadNetwork") -> list[Site]:
+        """Returns the features, and the neurons of each hidden layer."""
+        architecture = network.architecture
+        return [Site("features", "features", architecture.features)] + [
+            Site(f"hidden.{i}", "neurons", width) for i, width in enumerate(architecture.hidden)
+        ]
+
+    def table(self, network: "HeadNetwork", context: int = 1) -> CostTable:
+        """Returns the cost table; FLOPs are per image, the backbone's included.
+
+        Backbone tensors whose entries make one feature each are cut with the features.
+        """
+        architecture = network.architecture
+        rows = [
+            _backbone_row(name, shape, axis, flops, architecture.features)
+            for name, shape, axis, flops in network.backbone_rows()
+        ]
+        before = of_site("features", architecture.features)
+        for i, width in enumerate(architecture.hidden):
+            now = of_site(f"hidden.{i}", width)
+            rows.append(Row(f"hidden.{i}.weight", (now, before), weights=_weights(2.0)))
+            before = now
+        out = fixed(architecture.classes)
+        rows.append(Row("output.weight", (out, before), weights=_weights(2.0)))
+        rows.append(Row("output.bias", (out,), weights=_weights(0.0)))
+        return CostTable(tuple(rows))
+
+    def runner(self, network: "HeadNetwork", task: Any, device: str) -> Any:
+        """Returns what fits and measures heads, many at a time."""
+        from evoprune.families.sparse_head.runner import HeadRunner
+
+        return HeadRunner(network, task)
+
+
+def _weights(flops: float) -> dict[str, float]:
+    return {"params": 1.0, "flops": flops, "bytes": 4.0}
+
+
+def _backbone_row(
+    name: str, shape: Sequence[int], axis: int | None, flops: float, features: int
+) -> Row:
+    """Returns the row of a backbone's tensor; ``flops`` is per entry."""
+    dims: list[tuple[Part, ...]] = [fixed(extent) for extent in shape]
+    if axis is not None:
+        dims[axis] = of_site("features", features)
+    weights = {"params": 1.0, "flops": flops, "bytes": 4.0}
+    return Row(f"backbone.{name}", tuple(dims), weights=weights)

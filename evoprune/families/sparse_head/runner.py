@@ -1,0 +1,86 @@
+"""Fits heads and measures them, many candidates at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evoprune.data.examples import Examples
+from evoprune.families.sparse_head.fit import Settings, feature_scale, fit, logits
+from evoprune.families.sparse_head.heads import Fitted, Masks
+from evoprune.families.sparse_head.network import HeadNetwork
+from evoprune.families.sparse_head.recipe import fit_recipe
+from evoprune.metrics import Table
+from evoprune.pattern import Bits, Drop, Keep, Option
+
+
+class HeadRunner:
+    """The runner of the family ``sparse_head``.
+
+    Args:
+        network: with its training examples attached.
+        task: what is measured of the logits.
+    """
+
+    batch = 16
+
+    def __init__(self, network: HeadNetwork, task: Any) -> None:
+        self.network, self.task = network, task
+        self._scale = feature_scale(network.training_features)
+
+    def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
+        """Returns the examples as they are: nothing of the dense head's outputs is needed."""
+        return examples
+
+    def tables(
+        self,
+        options: Sequence[Mapping[str, Option]],
+        examples: Examples,
+        boundaries: Sequence[int] = (),
+    ) -> list[dict[str, Table] | Exception]:
+        """Returns the tables of each pattern, or the exception that it raised."""
+        found: list[dict[str, Table] | Exception] = []
+        try:
+            fitted = self.fit(options)
+            by_pass = {
+                name: logits(fitted, one.arrays["features"] / self._scale)
+                for name, one in examples.passes.items()
+            }
+        except Exception as error:  # of the whole batch: a single mask is checked before
+            return [error for _ in options]
+        for candidate in range(len(options)):
+            made = {}
+            for name, one in examples.passes.items():
+                labels = one.arrays.get("labels")
+                columns = self.task.measure(by_pass[name][candidate], labels)
+                made[name] = Table(dict(sorted(columns.items())), one.groups)
+            found.append(made)
+        return found
+
+    def fit(self, options: Sequence[Mapping[str, Option]]) -> Fitted:
+        """Returns the heads of patterns, fitted from the one initialisation."""
+        network = self.network
+        architecture, settings = network.architecture, dict(network.fit_options)
+        names = ["features", *(f"hidden.{i}" for i in range(len(architecture.hidden)))]
+        widths = [architecture.features, *architecture.hidden]
+        layers = [
+            np.stack([_mask(one.get(name), width) for one in options])
+            for name, width in zip(names, widths, strict=True)
+        ]
+        masks = Masks(layers[0], tuple(layers[1:]))
+        features = network.training_features / self._scale
+        if settings.pop("fit", "solve") == "recipe":
+            return fit_recipe(features, network.training_labels, masks, architecture)
+        return fit(features, network.training_labels, masks, architecture, Settings(**settings))
+
+
+def _mask(option: Option | None, units: int) -> np.ndarray:
+    """Returns which units an option keeps, boolean (units,)."""
+    if option is None:
+        return np.ones(units, dtype=bool)
+    if isinstance(option, Bits):
+        return option.mask
+    if isinstance(option, Keep):
+        return np.arange(units) < option.units
+    assert isinstance(option, Drop)
+    return np.zeros(units, dtype=bool)

@@ -1,0 +1,128 @@
+"""Writes the page: one file that opens without a network."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from evoprune.errors import EvopruneError, RunFolderError
+from evoprune.journal import write_atomically
+from evoprune.report import sections
+from evoprune.report.compare import comparison, merge
+from evoprune.report.payload import inline, merged, payload
+from evoprune.report.reading import RunData, read_run
+from evoprune.report.words import card, escape
+
+_AXES = '<label>{0} <select data-role="{0}"></select></label>'
+_PICK = "".join(_AXES.format(role) for role in ("x", "y", "split"))
+_SPLIT = _AXES.format("split")
+FILTER = "sparsity>=0.25 params&lt;=60% knee"
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes a report of one run or several and returns its path.
+
+    Args:
+        runs: run folders; unfinished ones are shown as far as they came.
+        out: the file; by default ``report.html`` in the first run's folder.
+
+    Raises:
+        RunFolderError: there is no run in a folder, or one of its files is damaged.
+        EvopruneError: no run is given, or plotly is not installed.
+    """
+    if not runs:
+        raise EvopruneError("There is no run to report on.", "Name at least one run folder.")
+    read = [read_run(Path(run)) for run in runs]
+    target = Path(out) if out is not None else read[0].path / "report.html"
+    if not target.absolute().parent.is_dir():
+        raise RunFolderError(
+            f"The folder of '{target}' does not exist.", "Make it, or name another file."
+        )
+    write_atomically(target, page(read))
+    return target
+
+
+def page(runs: Sequence[RunData]) -> str:
+    """Returns the whole page."""
+    parts, data = [], []
+    if len(runs) > 1:
+        best, why = merge(runs)
+        parts.append(comparison(runs, best, why, _figure("overlay", "all", _PICK)))
+        data.append(_data("all", merged(runs, best)) if best is not None else "")
+        options = [f"<option value={i}>{escape(run.name)}</option>" for i, run in enumerate(runs)]
+        parts.append(f"<p class=which><label>Run <select id=which>{''.join(options)}</select>")
+        parts.append("</label></p>")
+    for i, run in enumerate(runs):
+        parts.append(f"<div class=run data-run={i}{' hidden' if i else ''}>{_run(run, i)}</div>")
+        data.append(_data(str(i), payload(run)))
+    values = {
+        "title": escape(runs[0].name if len(runs) == 1 else f"{len(runs)} runs"),
+        "style": _asset("page.css"),
+        "body": "".join(parts),
+        "data": "".join(data),
+        "plotly": _plotly(),
+        "script": _asset("page.js"),
+    }
+    # Pieces are joined, never formatted into one another: a name may look like a placeholder.
+    pieces = _asset("page.html").split("@@")
+    return "".join(values[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _asset(name: str) -> str:
+    return files("evoprune.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """Returns plotly's JavaScript."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise EvopruneError(
+            "A report needs plotly, which is not installed.", "Install it: pip install plotly."
+        ) from error
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
+def _data(name: str, data: object) -> str:
+    return f'<script type="application/json" id="data-{name}">{inline(data)}</script>'
+
+
+def _figure(kind: str, data: str, controls: str = "", size: str = "") -> str:
+    bar = f"<div class=controls>{controls}</div>" if controls else ""
+    return (
+        f"<div class=figure>{bar}<p class=caption data-role=caption></p><div class=scroll>"
+        f'<div class="chart {size or kind}" data-chart={kind} data-of={data}></div></div>'
+        f"<div class=detail data-role=detail hidden></div></div>"
+    )
+
+
+def _run(run: RunData, index: int) -> str:
+    """Returns everything about one run."""
+    of = str(index)
+    drawn = run.front is not None and len(run.front) > 0
+    parts = [sections.overview(run), card("The front", _figure("front", of, _PICK), kind="wide")]
+    if drawn and len(run.goals) == 3:
+        parts.append(card("Three objectives", _figure("space", of, _SPLIT)))
+    parts.append(card("Progress", _figure("progress", of) + sections.volumes(run)))
+    if drawn:
+        parts.append(card("All of it at once", _figure("parallel", of, _SPLIT), kind="wide"))
+        parts.append(card("What survives", _survival(of), kind="wide"))
+        parts.append(card("Points of the front", _points(of), kind="wide"))
+    parts += [sections.clusters(run), sections.related(run), sections.exports(run)]
+    parts += [sections.ensembles(run), sections.provenance(run)]
+    return "".join(parts)
+
+
+def _survival(of: str) -> str:
+    return _figure("survival", of) + _figure("units", of)
+
+
+def _points(of: str) -> str:
+    """Returns the place of the table, with its filter."""
+    return (
+        f"<div class=points data-of={of}><div class=controls>"
+        f'<label class=grow>filter <input type=search placeholder="{FILTER}" data-role=filter '
+        f"spellcheck=false></label>{_SPLIT}<output data-role=count></output></div>"
+        "<p class=caption data-role=caption></p>"
+        "<div class='scroll tall'><table data-role=table></table></div>"
+        "<div class=detail data-role=detail hidden></div></div>"
+    )

@@ -1,0 +1,299 @@
+"""The parts of the page about one run that are text and tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from evoprune.front import Front, correlations
+from evoprune.report.payload import knee_id
+from evoprune.report.reading import RunData
+from evoprune.report.words import (
+    MISSING,
+    Markup,
+    card,
+    escape,
+    interval,
+    is_number,
+    number,
+    pairs,
+    table,
+)
+
+# Above this rank correlation over a front a second objective is a copy of the first.
+COPY = 0.95
+MOST_FAILURES = 200
+SPLITS = {"search": "search", "val": "validation", "report": "report"}
+
+
+def overview(run: RunData) -> str:
+    """Returns the header: what was sought, what it took, what was found."""
+    return card(run.name, _tiles(run) + _objectives(run) + _knee(run), kind="wide lead")
+
+
+def _tiles(run: RunData) -> str:
+    volume = _volumes(run).get("search", {}).get("report")
+    seconds = sum(float(r.get("seconds", 0)) for r in run.records if r.get("type") == "evaluation")
+    tiles = [
+        (number(len(run.front)) if run.front is not None else MISSING, "patterns on the front"),
+        (number(volume), "hypervolume of the front, report split, share of the fixed box"),
+        (number(run.summary.get("n_eval")), "evaluations of the search"),
+        (number(run.summary.get("tokens")), "dense-equivalent tokens (or images) of the search"),
+        (f"{number(seconds)} s", "worker seconds, scoring and controls included"),
+    ]
+    cells = "".join(f"<div><b>{escape(v)}</b><span>{escape(w)}</span></div>" for v, w in tiles)
+    return f"<div class=tiles>{cells}</div>"
+
+
+def _objectives(run: RunData) -> str:
+    rows = []
+    for name, goal in run.goals.items():
+        measure = run.measures[name]
+        aim = "more is better" if goal == "max" else "less is better"
+        rows.append((Markup(f"<b>{escape(name)}</b>"), aim, measure.unit, measure.words))
+    note = "" if run.front is not None else _unfinished()
+    return f"<h3>Objectives</h3>{table(('objective', 'goal', 'unit', 'what it says'), rows)}{note}"
+
+
+def _unfinished() -> str:
+    text = "This run has not come to its end: it has no front yet. What it evaluated is below."
+    return f"<p class=warning>{escape(text)}</p>"
+
+
+def _knee(run: RunData) -> str:
+    """Returns the figures of the knee beside those of the dense model, on the report split."""
+    chosen = knee_id(run.front)
+    if run.front is None or chosen is None:
+        return "" if run.front is None else "<p class=warning>The front is empty.</p>"
+    point, dense = run.front[chosen], run.front.dense
+    rows = []
+    for name in dict.fromkeys([*run.goals, "params", "flops", "bytes"]):
+        column = f"report_{name}" if f"report_{name}" in point.values else name
+        if column not in point.values:
+            continue
+        ours, whole = point.values[column], dense.get(column, dense.get(name))
+        ends = (point.values.get(f"{column}_low"), point.values.get(f"{column}_high"))
+        share = f"{ours / whole:.1%}" if is_number(whole) and is_number(ours) and whole else ""
+        split = "report" if column != name else "counted"
+        rows.append((name, split, number(whole), number(ours), interval(*ends), share))
+    head = ("", "split", "dense", "knee", "95 % interval", "of dense")
+    return (
+        f"<h3>The knee, <code>{escape(chosen)}</code></h3>"
+        "<p class=caption>The point nearest the ideal corner on validation, beside the dense "
+        "model; values on the report split with bootstrap intervals.</p>"
+        f"{table(head, rows, numeric=2)}"
+    )
+
+
+def _volumes(run: RunData) -> Mapping[str, Mapping[str, Any]]:
+    found = run.summary.get("hypervolumes")
+    return found if isinstance(found, Mapping) else {}
+
+
+def volumes(run: RunData) -> str:
+    """Returns the hypervolumes of the search and its controls, as HTML."""
+    if not _volumes(run):
+        return ""
+    sizes = {"search": run.front, **run.controls}
+    rows = [
+        (
+            name,
+            len(sizes[name] or ()) if name in sizes else MISSING,
+            *(number(volume.get(prefix)) for prefix in SPLITS),
+        )
+        for name, volume in _volumes(run).items()
+    ]
+    head = ("found by", "points", *SPLITS.values())
+    return (
+        "<h3>Beside the controls</h3><p class=caption>Hypervolume of each front, share of the "
+        "fixed box of the split. The controls had the same warm starts; random and greedy also "
+        f"the same budget.</p>{table(head, rows, numeric=1)}"
+    )
+
+
+def clusters(run: RunData) -> str:
+    """Returns the calibration's clusters, with bars of their sizes."""
+    if not run.clusters:
+        return card("Calibration", "<p>The run folder describes no clusters.</p>")
+    sizes = [_count(row.get("size")) for row in run.clusters]
+    most = max([1, *sizes])
+    rows = []
+    for row, size in zip(run.clusters, sizes, strict=True):
+        picked = _count(row.get("selected"))
+        purity = _float(row.get("purity"))
+        rows.append((row.get("cluster", ""), size, picked, _bar(size, picked, most)))
+        rows[-1] += (row.get("kind") or MISSING, MISSING if purity is None else f"{purity:.0%}")
+    head = ("cluster", "size", "picked", "", "kind", "purity")
+    note = (
+        "Clusters of the pool and how many examples of each the sampler picked for the search "
+        "split. Purity is the share of a cluster's most common kind of document."
+    )
+    return card("Calibration", table(head, rows), note)
+
+
+def _bar(size: int, picked: int, most: int) -> Markup:
+    return Markup(
+        f'<span class=bar style="--size:{100 * size / most:.1f}%">'
+        f'<i style="--part:{100 * min(picked, size) / max(size, 1):.1f}%"></i></span>'
+    )
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _count(text: str | None) -> int:
+    value = _float(text)
+    return int(value) if is_number(value) and value is not None else 0
+
+
+def related(run: RunData) -> str:
+    """Returns the rank correlations of the objectives over the front, with a warning."""
+    title, front = "Do the objectives say different things?", run.front
+    if front is None or len(front) < 3:
+        return card(title, "<p>It takes a front of three points to tell.</p>")
+    split = _split(front)
+    names = list(front.goals)
+    found = correlations(front.array(split), names)
+    values = {**found, **{(b, a): value for (a, b), value in found.items()}}
+    rows = [
+        (name, *(_shade(1.0 if name == other else values[name, other]) for other in names))
+        for name in names
+    ]
+    copies = [f"{a} and {b}" for (a, b), value in found.items() if abs(value) > COPY]
+    warning = "".join(
+        f"<p class=warning>Over this front {escape(pair)} correlate above {COPY} in rank: one of "
+        "them adds nothing to the search.</p>"
+        for pair in copies
+    )
+    note = (
+        f"Spearman's rank correlation over the {len(front)} points of the front, "
+        f"{SPLITS[split]} split, in the objectives' own signs."
+    )
+    return card(title, table(("", *names), rows, numeric=1) + warning, note)
+
+
+def _split(front: Front) -> str:
+    known = set(front.columns())
+    held = [p for p in ("val", "search") if any(f"{p}_{name}" in known for name in front.goals)]
+    return held[0] if held else "val"
+
+
+def _shade(value: float) -> Markup:
+    """Returns a correlation in a cell whose strength of colour is its size."""
+    if not is_number(value):
+        return Markup(MISSING)
+    tone = "plus" if value >= 0 else "minus"
+    return Markup(f'<span class="shade {tone}" style="--v:{abs(value):.2f}">{value:+.2f}</span>')
+
+
+def exports(run: RunData) -> str:
+    """Returns the models that were exported."""
+    if not run.models:
+        return ""
+    rows = []
+    for name, model in run.models.items():
+        error = _under(model, "max_error")
+        rows.append(
+            (
+                Markup(f"<code>models/{escape(name)}</code>"),
+                _under(_inside(model, "provenance"), "pick", MISSING),
+                model.get("rung", MISSING),
+                number(_under(_inside(model, "params"), "export")),
+                number(_under(_inside(model, "params"), "base")),
+                number(_under(_inside(model, "bytes"), "export")),
+                f"{error:.1e}" if is_number(error) else "not recorded",
+            )
+        )
+    head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error")
+    note = (
+        "The rung says how a pattern was written: homogeneous loads with stock classes, "
+        "dense-masked saves nothing. Errors are relative to the largest logit."
+    )
+    return card("Exported models", table(head, rows, numeric=3), note)
+
+
+def _inside(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _under(document: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    return document.get(key, default)
+
+
+def ensembles(run: RunData) -> str:
+    """Returns what is said of each ensemble: its plain settings and its comparisons."""
+    parts = []
+    for name, document in run.ensembles.items():
+        plain = {k: v for k, v in document.items() if isinstance(v, str | int | float | bool)}
+        plain |= {k: _listed(v) for k, v in document.items() if _listed(v)}
+        parts.append(f"<h3>{escape(name)}</h3>{pairs(plain.items())}")
+        for key, value in document.items():
+            parts += [_compared(escape(key), rows) for rows in _comparisons(value)]
+    note = "Values on the report split unless a row names another; intervals are 95 % bootstrap."
+    return card("Ensembles", "".join(parts), note, "wide") if parts else ""
+
+
+def _listed(value: Any) -> str:
+    """Returns a list of plain values as one text; empty for anything else."""
+    plain = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+    return ", ".join(str(item) for item in value) if plain else ""
+
+
+def _comparisons(value: Any) -> list[list[Mapping[str, Any]]]:
+    """Returns the lists of rows with a metric or a value, as far down as one level."""
+    inner = list(value.values()) if isinstance(value, Mapping) else []
+    return [
+        item
+        for item in [value, *inner]
+        if isinstance(item, list)
+        and item
+        and all(isinstance(row, Mapping) and {"metric", "value"} & row.keys() for row in item)
+    ]
+
+
+def _compared(title: str, rows: list[Mapping[str, Any]]) -> str:
+    keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in ("low", "high")]
+    ends = any("low" in row for row in rows)
+    head = [*keys, "95 % interval"] if ends else keys
+    cells = []
+    for row in rows:
+        line = [number(row[k]) if is_number(row.get(k)) else row.get(k, "") for k in keys]
+        cells.append([*line, interval(row.get("low"), row.get("high"))] if ends else line)
+    return f"<h4>{title}</h4>{table(head, cells)}"
+
+
+def provenance(run: RunData) -> str:
+    """Returns where the run's figures come from, and what failed."""
+    manifest = run.manifest
+    digests = {"identity": manifest.get("identity"), "base": manifest.get("base_sha256")}
+    digests |= {f"pool, {name}": value for name, value in _inside(manifest, "pools").items()}
+    facts = [("folder", run.name), ("family", manifest.get("family", MISSING))]
+    facts += [("seed", manifest.get("seed", MISSING)), ("python", manifest.get("python", MISSING))]
+    facts += list(_inside(manifest, "versions").items())
+    codes = [
+        (name, Markup(f"<code>{escape(value)}</code>")) for name, value in digests.items() if value
+    ]
+    body = (
+        f"<div class=columns><div><h3>Versions</h3>{pairs(facts)}</div>"
+        f"<div><h3>Digests (sha-256)</h3>{pairs(codes)}</div></div>"
+        f"<details><summary>Configuration</summary><pre>{escape(run.config)}</pre></details>"
+    )
+    return card("Provenance", body + _failures(run), kind="wide")
+
+
+def _failures(run: RunData) -> str:
+    failed = [r for r in run.records if r.get("type") == "evaluation" and r.get("error")]
+    if not failed:
+        return "<p class=caption>No evaluation failed.</p>"
+    rows = [
+        (r.get("id", ""), r.get("split", ""), r.get("failure") or "", str(r["error"])[:2000])
+        for r in failed[:MOST_FAILURES]
+    ]
+    more = f", the first {MOST_FAILURES} of them" if len(failed) > MOST_FAILURES else ""
+    return (
+        f"<details><summary>{len(failed)} failed evaluations{more}</summary>"
+        f"{table(('pattern', 'split', 'kind', 'error'), rows)}</details>"
+    )

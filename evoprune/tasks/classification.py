@@ -1,0 +1,53 @@
+"""Telling classes apart, and knowing what belongs to none.
+
+The pass ``clean`` reads the examples. Its table has for each ``n`` = 1, the negative log-likelihood
+``nll`` (nats), ``correct``, and the scores by which inside is told from outside. The passes
+``near`` and ``far`` read what is out of distribution; their tables have ``n`` and the scores.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evoprune.data.image_pool import ImagePool, image_pools
+from evoprune.errors import DataError
+from evoprune.tasks.ood import SCORES
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task ``classification``."""
+
+    passes = ("clean", "near", "far")
+    objectives = ("accuracy", "nll", "worst_cluster_retention", "ood_auroc")
+    costs = ("sparsity", "units", "params", "flops", "bytes")
+
+    def pools(self, data: Any, source: Any, processor: Any) -> dict[str, ImagePool]:
+        """Returns the images of the splits, with what lies outside each.
+
+        Raises:
+            DataError: the source holds no images, or a split is empty.
+        """
+        if not hasattr(source, "images"):
+            raise DataError(
+                f"The data source '{data.source.type}' holds no images.",
+                "Use digits or npz for a classification.",
+            )
+        return image_pools(source.images())
+
+    def measure(self, logits: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Returns the columns of a pass, each (N,) float64.
+
+        Args:
+            logits: (N, C).
+            labels: (N,); None for what is out of distribution.
+        """
+        columns = {"n": np.ones(len(logits))}
+        columns |= {name: score(logits) for name, score in SCORES.items()}
+        if labels is not None:
+            top = logits.max(axis=1)
+            total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+            columns["nll"] = total - logits[np.arange(len(labels)), labels]
+            columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
+        return columns
