@@ -49,12 +49,24 @@ def plan(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = 
 
 
 @app.command()
-def search(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
+def search(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0-4", help="Search once with each of these seeds.")
+    ] = None,
+) -> None:
     """Search, or go on with a search: the same command on the same run folder resumes it."""
+    from evoprune.many import compare, search_seeds, seeds_of
     from evoprune.run import search as run_search
 
     with _Interrupts():
-        run_search(config, _settings(overrides, plugin))
+        if seeds is None:
+            run_search(config, _settings(overrides, plugin))
+        else:
+            runs = search_seeds(config, _settings(overrides, plugin), seeds_of(seeds))
+            _table(*compare([run.folder.path for run in runs]))
 
 
 @app.command()
@@ -62,13 +74,12 @@ def front(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     split: Annotated[str, typer.Option(help="search, val or report.")] = "report",
 ) -> None:
-    """Show the front of a run, or the merged front of several."""
-    from evoprune.front import super_front
-    from evoprune.run import Run
+    """Show the front of a run; of several the merged one, and how they compare."""
+    from evoprune.many import compare
+    from evoprune.many import merged as merge
 
-    fronts = [Run.load(run).front for run in runs]
-    merged = fronts[0] if len(fronts) == 1 else super_front(fronts)
-    columns = [name for name in (f"{split}_{goal}" for goal in merged.goals)]
+    merged = merge(runs)
+    columns = [f"{split}_{goal}" for goal in merged.goals]
     known = merged.columns()
     names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
     rows = []
@@ -80,6 +91,9 @@ def front(
                 cells[i] += f"  [{low:.4g}, {high:.4g}]"
         rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
     _table(["id", *names, "params"], rows)
+    if len(runs) > 1:
+        print()
+        _table(*compare(runs, split))
 
 
 @app.command()

@@ -25,19 +25,25 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
         ModelError: there is no such model, its modelling file is another one, or its weights do
             not fit it.
     """
-    folder = Path(path)
-    kind = _class_of(folder, _config(folder))
     import torch
 
     from evoprune.families.load import quiet_transformers
 
+    folder = Path(path)
+    kind = _class_of(folder, _config(folder))
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"'{dtype}' is no dtype.", "Use float32, bfloat16, float16 or float64.")
     quiet_transformers()
+    model = _strictly(kind, folder, "auto" if dtype is None else getattr(torch, dtype))
+    return model.to(device).eval()
+
+
+def _strictly(kind: Any, folder: Path, dtype: Any) -> Any:
+    """Returns the model of a folder; every tensor must be there, and no other."""
     try:
         model, info = kind.from_pretrained(
             folder,
-            dtype="auto" if dtype is None else getattr(torch, dtype),
+            dtype=dtype,
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -54,7 +60,7 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
             f"{len(wrong)} tensors of '{folder}' and of its model differ, such as '{wrong[0]}'.",
             "Export it again, or copy the folder whole.",
         )
-    return model.to(device).eval()
+    return model
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,12 @@ from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.folder import RunFolder
-from evoprune.front import Front, correlations, hypervolume, oriented
-from evoprune.journal import write_atomically
+from evoprune.front import Front
 from evoprune.pattern import Pattern
-from evoprune.search.loop import Box, Budget, Progress, box
+from evoprune.search.loop import Budget, Progress
 from evoprune.search.loop import search as search_loop
 from evoprune.session import Session, open_session, space_of
-
-# Above this rank correlation over a front a second objective is a copy of the first.
-COPY = 0.95
-SPLITS = {"search": "search", "val": "validation", "report": "report"}
+from evoprune.summary import write_fronts
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ def search(
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         found = _search(session)
         fronts = _fronts(session, found)
-        _write(session, found, fronts)
+        write_fronts(session, found, fronts)
         session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
     finally:
         session.close()
@@ -179,55 +174,3 @@ def _fronts(session: Session, found: Progress) -> dict[str, Front]:
         points = scorer.front(control(name)(setting), name)
         fronts[name] = Front(tuple(points), problem.goals, dense)
     return fronts
-
-
-def _write(session: Session, found: Progress, fronts: Mapping[str, Front]) -> None:
-    """Writes the fronts and the summary, and says what they hold."""
-    folder, problem = session.folder, session.problem
-    boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
-    volumes = {
-        name: {
-            prefix: hypervolume(
-                oriented(front.array(prefix), list(problem.goals.values())), b.reference, b.ideal
-            )
-            for prefix, b in boxes.items()
-        }
-        for name, front in fronts.items()
-    }
-    fronts["search"].to_csv(folder.front_csv)
-    fronts["search"].to_json(folder.front_json)
-    for name in session.config.controls:
-        folder.controls.mkdir(exist_ok=True)
-        fronts[name].to_csv(folder.controls / f"{name}.csv")
-        fronts[name].to_json(folder.controls / f"{name}.json")
-    related = correlations(fronts["search"].array("val"), list(problem.goals))
-    summary = {
-        "n_eval": found.n_eval,
-        "tokens": found.tokens,
-        "search_hypervolume": found.hypervolume,
-        "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
-        "hypervolumes": volumes,
-        "correlations": {" ~ ".join(pair): value for pair, value in related.items()},
-    }
-    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
-    for name, volume in volumes.items():
-        session.console.say(
-            f"front     {name:<8} {len(fronts[name]):>3} points, hypervolume on report "
-            f"{volume['report']:.4f}"
-        )
-    for (a, b), value in related.items():
-        if abs(value) > COPY:
-            session.console.say(
-                f"note      over the front {a} and {b} correlate by {value:.2f}: "
-                "one of them adds nothing"
-            )
-    session.console.say(
-        f"journal   {session.archive.computed} evaluations computed now, "
-        f"{session.archive.known} answers from the journal"
-    )
-
-
-def _box(session: Session, split: str) -> Box:
-    """Returns the fixed bounds of the objectives on a split."""
-    rung = session.rungs[-1].index if split == "search" else -1
-    return box(session.problem, session.archive, rung, split)

@@ -14,7 +14,18 @@ import evoprune
 ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
 PURE |= {"front", "journal", "protocols", "shipped", "__init__"}
-TOP = {"run", "cli", "session", "plan", "doctor", "controls", "scoring", "console"}
+TOP = {
+    "run",
+    "cli",
+    "session",
+    "plan",
+    "doctor",
+    "controls",
+    "scoring",
+    "console",
+    "summary",
+    "many",
+}
 HIGH = {"export", "ensemble", "explain", "report"}
 # Modules of a package that is imported by name only, from within a function, as said there.
 EXEMPT = {("search", "run")}  # the package can be called: evoprune.search(config)

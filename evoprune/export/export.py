@@ -93,9 +93,7 @@ def export_pattern(
     """Writes a pattern as a model on the highest rung that it allows, and loads it again.
 
     Args:
-        source: the base, and the original model.
-        space: the space of the pattern.
-        pattern: what is exported.
+        source, space, pattern: what is exported; the space is the pattern's.
         path: the folder; an earlier export there is replaced, anything else is refused.
         scores: column → value (``val_nll``, ``report_nll_low`` …) for the model card.
         provenance: what the run says of itself, as JSON.
@@ -113,14 +111,17 @@ def export_pattern(
     subject = Subject.load(source, space, pattern, chosen)
     with _writing(target) as folder:
         rung, reason, params = _climb_down(subject, folder)
-        tokenizer = _carry_over(source, folder)
+        has_tokenizer = _carry_over(source, folder)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        sizes = (subject.params(space.dense), params)
-        layers = tuple(layer_table(subject)) if rung == "heterogeneous" else ()
-        said = (rung, reason, chosen, sizes, size, layers, tokenizer, scores, provenance)
+        sizes = (subject.params(space.dense), params), size, _layers(subject, rung)
+        said = (rung, reason, chosen, *sizes, has_tokenizer, scores, provenance)
         Card(source, space, pattern, *said).write(folder)
         error = _verified(subject, source, rung, folder, tokens) if verify else None
     return Exported(target, rung, reason, params, size, error)
+
+
+def _layers(subject: Subject, rung: Rung) -> tuple[Mapping[str, str], ...]:
+    return tuple(layer_table(subject)) if rung == "heterogeneous" else ()
 
 
 def _climb_down(subject: Subject, folder: Path) -> tuple[Rung, str, int]:

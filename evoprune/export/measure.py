@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evoprune.errors import ExportError
-from evoprune.evaluation.flops import executed_flops
 from evoprune.export.card import RECORD, read_record, sha256, table
 from evoprune.export.subject import Source
+from evoprune.families.flops import executed_flops
 from evoprune.journal import write_atomically
 
 if TYPE_CHECKING:
@@ -50,30 +50,20 @@ def compare_speed(
 
     Returns:
         ``prompt_ms``, ``decode_ms`` (a token), ``prompt_flops``, ``decode_flops``,
-        ``weight_bytes`` and ``cache_bytes``, each with ``dense``, ``export`` and ``ratio``; times
-        are medians. Then ``hardware``, ``threads``, ``dtype``, ``batch``, ``rounds`` and
-        ``warning``, a sentence if the FLOPs promise more than the clock shows, else None.
+        ``weight_bytes`` and ``cache_bytes``, each with ``dense``, ``export`` and ``ratio``. Times
+        are medians; their ratio is the median over rounds, with the lowest and the highest as
+        ``ratio_low`` and ``ratio_high``. Then what was measured on what, and ``warning``: a
+        sentence if the FLOPs promise more than the clock shows, else None.
     """
     import torch
 
     models = {"dense": dense_model, "export": exported_model}
     batch = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(dense_model.device)
-    times: dict[str, dict[str, list[float]]] = {
-        name: {who: [] for who in WHO} for name in ("prompt_ms", "decode_ms")
-    }
     with torch.inference_mode():
-        for _ in range(rounds + 1):
-            for who in WHO:
-                times["prompt_ms"][who].append(_seconds(models[who], _prompt, batch) * 1e3)
-            for who in WHO:
-                times["decode_ms"][who].append(_decode_seconds(models[who], batch) * 1e3)
-        found: dict[str, Any] = {
-            name: {who: median(values[1:]) for who, values in each.items()}
-            for name, each in times.items()
-        }
+        found = {name: _summary(each) for name, each in _times(models, batch, rounds).items()}
         counts = {who: _counts(model, batch) for who, model in models.items()}
-    found |= {name: {who: counts[who][name] for who in WHO} for name in counts["dense"]}
-    _add_ratios(found)
+    for name in counts["dense"]:
+        found[name] = _with_ratio({who: counts[who][name] for who in WHO})
     return {
         **found,
         "hardware": _hardware(dense_model.device),
@@ -83,6 +73,21 @@ def compare_speed(
         "rounds": rounds,
         "warning": warning(found),
     }
+
+
+def _times(
+    models: Mapping[str, Any], batch: "torch.Tensor", rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Returns milliseconds by what was done and by model, a value a round and one before them."""
+    times: dict[str, dict[str, list[float]]] = {
+        name: {who: [] for who in WHO} for name in ("prompt_ms", "decode_ms")
+    }
+    for _ in range(rounds + 1):
+        for who in WHO:
+            times["prompt_ms"][who].append(_seconds(models[who], _prompt, batch) * 1e3)
+        for who in WHO:
+            times["decode_ms"][who].append(_decode_seconds(models[who], batch) * 1e3)
+    return times
 
 
 def warning(found: Mapping[str, Any]) -> str | None:
@@ -113,7 +118,7 @@ def measure_export(
         ExportError: the folder is no export.
         ModelError: a model cannot be loaded.
     """
-    from evoprune.evaluation.dense import load_base
+    from evoprune.families.load import load_base
     from evoprune.loading import load
 
     folder = Path(exported_path)
@@ -129,7 +134,7 @@ def measure_export(
         "dense": base.stat().st_size if same else found["weight_bytes"]["dense"],
         "export": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
     }
-    found["file_bytes"] = sizes | {"ratio": sizes["export"] / sizes["dense"]}
+    found["file_bytes"] = _with_ratio(sizes)
     _write(folder, record, found)
     return found
 
@@ -141,7 +146,7 @@ def speed_text(found: Mapping[str, Any]) -> str:
             "": label,
             "dense": _number(found[name]["dense"]),
             "this model": _number(found[name]["export"]),
-            "ratio": f"{found[name]['ratio']:.3f}",
+            "ratio": _ratio(found[name]),
         }
         for name, label in _LABELS.items()
         if name in found
@@ -151,7 +156,8 @@ def speed_text(found: Mapping[str, Any]) -> str:
     where = (
         f"Measured on {found['hardware']} ({threads} thread{'s' * (threads != 1)}) in "
         f"{found['dtype']}, with a batch of {n} × {length} tokens; times are medians of "
-        f"{found['rounds']} rounds in turns with the dense model."
+        f"{found['rounds']} rounds in turns with the dense model, and brackets hold the lowest and "
+        "the highest ratio of a round."
     )
     parts = [where, table(rows)]
     if found["warning"]:
@@ -215,9 +221,28 @@ def _counts(model: Any, batch: "torch.Tensor") -> dict[str, float]:
     return found | {"decode_flops": executed_flops(lambda: _steps(model, batch, cache)) / STEPS}
 
 
-def _add_ratios(found: dict[str, Any]) -> None:
-    for each in found.values():
-        each["ratio"] = each["export"] / each["dense"] if each["dense"] else 1.0
+def _summary(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Returns medians without the first round; ratios are those of one round, less disturbed."""
+    dense, export = (times[who][1:] for who in WHO)
+    ratios = [b / a for a, b in zip(dense, export, strict=True)]
+    return {
+        "dense": median(dense),
+        "export": median(export),
+        "ratio": median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+    }
+
+
+def _with_ratio(found: Mapping[str, float]) -> dict[str, float]:
+    return {**found, "ratio": found["export"] / found["dense"] if found["dense"] else 1.0}
+
+
+def _ratio(found: Mapping[str, float]) -> str:
+    text = f"{found['ratio']:.3f}"
+    if "ratio_low" in found:
+        text += f" [{found['ratio_low']:.3f}, {found['ratio_high']:.3f}]"
+    return text
 
 
 def _hardware(device: Any) -> str:

@@ -32,35 +32,34 @@ def verify(
 
     Args:
         folder: the export.
-        tokens: (N, T) int64, without padding.
+        tokens: (N, T) int64, unpadded.
         expected_logits: (N, T, V) in float32 or float64; the model is loaded in that dtype.
         tolerance: the largest error allowed.
         trust_remote_code: whether the model's own code may be run.
-        refused_by: a class of transformers that must not load the export, nor may the automatic
-            one without trust in its code: they would put random weights where parts are missing.
+        refused_by: a stock class that must not load the export, as it misses parts of it; nor may
+            the automatic one without trust in its code.
 
     Raises:
         ExportError: the export cannot be loaded, or computes something else.
     """
+    job = _job(folder, str(expected_logits.dtype), trust_remote_code, refused_by)
     with tempfile.TemporaryDirectory(prefix="evoprune-verify-") as name:
         work = Path(name)
         np.save(work / "tokens.npy", np.ascontiguousarray(tokens, dtype=np.int64))
-        job = _job(folder, str(expected_logits.dtype), trust_remote_code)
-        job["refused_by"] = refused_by
         (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
         _run(work)
-        result: dict[str, Any] = json.loads((work / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((work / "result.json").read_text(encoding="utf-8"))
         logits = np.load(work / "logits.npy", allow_pickle=False)
     errors = {
         "its logits are not those of the searched pattern": _difference(logits, expected_logits),
         "decoding with the key–value cache gives other logits": float(result["steps"]),
         "greedy generation with the cache gives other logits": float(result["generate"]),
     }
-    _check(errors, tolerance)
-    return max(errors.values())
+    return _checked(errors, tolerance)
 
 
-def _check(errors: Mapping[str, float], tolerance: float) -> None:
+def _checked(errors: Mapping[str, float], tolerance: float) -> float:
+    """Returns the largest error, if all are allowed."""
     for what, error in errors.items():
         # Negated so that NaN fails.
         if not error <= tolerance:
@@ -69,15 +68,19 @@ def _check(errors: Mapping[str, float], tolerance: float) -> None:
                 f"(by {error:.1e} of the largest; {tolerance:.0e} is allowed).",
                 "Report this; `verify: false` keeps the export for a look at it.",
             )
+    return max(errors.values())
 
 
-def _job(folder: Path, dtype: str, trust_remote_code: bool) -> dict[str, Any]:
+def _job(
+    folder: Path, dtype: str, trust_remote_code: bool, refused_by: str | None
+) -> dict[str, Any]:
     import torch
 
     return {
         "folder": str(Path(folder).resolve()),
         "dtype": dtype,
         "trust_remote_code": trust_remote_code,
+        "refused_by": refused_by,
         "threads": torch.get_num_threads(),
         "path": [path for path in sys.path if path],
     }

@@ -53,15 +53,16 @@ def _volumes(runs: Sequence[RunData]) -> str:
     """Returns hypervolumes by origin and split: mean ± standard deviation, then each run."""
     told = [(run, run.summary["hypervolumes"]) for run in runs if "hypervolumes" in run.summary]
     origins = dict.fromkeys(origin for _, volumes in told for origin in volumes)
+    apart = [split for prefix, split in SPLITS.items() if len(_boxes(runs, prefix)) > 1]
     rows = []
     for origin in origins:
         for prefix, split in SPLITS.items():
             values = [volumes.get(origin, {}).get(prefix) for _, volumes in told]
-            rows.append((origin, split, _spread(values), *(number(value) for value in values)))
+            spread = MISSING if split in apart else _spread(values)
+            rows.append((origin, split, spread, *(number(value) for value in values)))
     if not rows:
         return ""
     head = ("found by", "split", "mean ± std", *(run.name for run, _ in told))
-    apart = [split for prefix, split in SPLITS.items() if len(_boxes(runs, prefix)) > 1]
     warning = (
         f"<p class=warning>The runs were measured in different boxes on {', '.join(apart)}: "
         "their hypervolumes there do not compare.</p>"

@@ -9,12 +9,13 @@ from evoprune.journal import write_atomically
 from evoprune.report import sections
 from evoprune.report.compare import comparison, merge
 from evoprune.report.payload import inline, merged, payload
-from evoprune.report.reading import RunData, read_run
+from evoprune.report.reading import RunData, read_runs
 from evoprune.report.words import card, escape
 
 _AXES = '<label>{0} <select data-role="{0}"></select></label>'
 _PICK = "".join(_AXES.format(role) for role in ("x", "y", "split"))
 _SPLIT = _AXES.format("split")
+_SAVE = "<button type=button class=save data-role=save>save as SVG</button>"
 FILTER = "sparsity>=0.25 params&lt;=60% knee"
 
 
@@ -31,7 +32,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """
     if not runs:
         raise EvopruneError("There is no run to report on.", "Name at least one run folder.")
-    read = [read_run(Path(run)) for run in runs]
+    read = read_runs(runs)
     target = Path(out) if out is not None else read[0].path / "report.html"
     if not target.absolute().parent.is_dir():
         raise RunFolderError(
@@ -86,11 +87,12 @@ def _data(name: str, data: object) -> str:
     return f'<script type="application/json" id="data-{name}">{inline(data)}</script>'
 
 
-def _figure(kind: str, data: str, controls: str = "", size: str = "") -> str:
-    bar = f"<div class=controls>{controls}</div>" if controls else ""
+def _figure(kind: str, data: str, controls: str = "") -> str:
+    """Returns the place of a figure, with what is to be chosen and said above it."""
+    bar = f"<div class=controls>{controls}{_SAVE}</div>"
     return (
         f"<div class=figure>{bar}<p class=caption data-role=caption></p><div class=scroll>"
-        f'<div class="chart {size or kind}" data-chart={kind} data-of={data}></div></div>'
+        f'<div class="chart {kind}" data-chart={kind} data-of={data}></div></div>'
         f"<div class=detail data-role=detail hidden></div></div>"
     )
 

@@ -124,13 +124,8 @@ function layout(more) {
   };
 }
 
-const CONFIG = {
-  responsive: true, displaylogo: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud"],
-};
-
 function plot(el, traces, more) {
-  Plotly.react(el, traces, layout(more), { ...CONFIG, displayModeBar: mobile() ? false : "hover" });
+  Plotly.react(el, traces, layout(more), { responsive: true, displayModeBar: false });
 }
 
 function hover(d, part, i, split) {
@@ -168,7 +163,7 @@ function points(d, part, index, pick, more = {}) {
     text: part.ids.map((_, i) => hover(d, part, i, split)), hoverinfo: "text+name",
     customdata: part.ids.map((_, i) => ["front", index, i]),
     marker: {
-      color: colour(index), symbol: SHAPES[index % SHAPES.length], size: strong ? 10 : 8,
+      color: colour(index), symbol: SHAPES[index % SHAPES.length], size: strong && d.dots ? 10 : 9,
       opacity: strong ? 1 : 0.85, line: { color: css("--surface"), width: 1 },
     },
     ...more,
@@ -284,11 +279,12 @@ function drawSpace(el, d) {
       text: part.ids.map((_, i) => hover(d, part, i, split)), hoverinfo: "text+name",
       customdata: part.ids.map((_, i) => ["front", index, i]),
       marker: {
-        size: index ? 3.5 : 5.5, color: colour(index), opacity: index ? 0.8 : 1,
+        size: index ? 4.5 : 6, color: colour(index), opacity: index ? 0.8 : 1,
         symbol: SYMBOLS_3D[index % SYMBOLS_3D.length],
       },
     };
   }).filter((t) => t.x.length).reverse();
+  const far = mobile() ? 1.9 : 1.4;
   const side = (n) => ({
     title: { text: plain(`${n} ${d.goals[n] === "max" ? "↑" : "↓"}`), font: { size: 12 } },
     gridcolor: css("--line"), color: css("--muted"), showbackground: false,
@@ -299,7 +295,7 @@ function drawSpace(el, d) {
     legend: { ...layout({}).legend, traceorder: "reversed" },
     scene: {
       xaxis: side(names[0]), yaxis: side(names[1]), zaxis: side(names[2]),
-      camera: { eye: { x: 1.55, y: 1.55, z: 0.9 } }, aspectmode: "cube",
+      camera: { eye: { x: far, y: far, z: far / 2 }, center: { x: 0, y: 0, z: -0.12 } }, aspectmode: "cube",
     },
   });
   caption(el, text);
@@ -343,7 +339,7 @@ function drawParallel(el, d) {
     })),
     labelfont: { size: 13 }, tickfont: { size: 12, color: css("--muted") },
     rangefont: { size: 1, color: "rgba(0,0,0,0)" }, unselected: { line: { opacity: 0.08 } },
-  }], { margin: { l: 70, r: 70, t: 50, b: 20 } });
+  }], { margin: { l: 80, r: 60, t: 50, b: 20 } });
   caption(el, `Each line is a point of the front: objectives on the ${SPLITS[split]} split, then `
     + `costs; coloured by ${first.name}. Drag along an axis to select, double-click to undo.`);
 }
@@ -368,7 +364,7 @@ function drawSurvival(el, d) {
       type: "heatmap", z: s.shares, zmin: 0, zmax: 1, xgap: genes > 120 ? 0 : 1,
       ygap: rows > 60 ? 0 : 1,
       colorscale: [[0, css("--none")], [1, css("--accent")]],
-      text: s.ids.map((id) => names.map((n) => `${plain(id)}<br>${n}`)),
+      showscale: !mobile(), text: s.ids.map((id) => names.map((n) => `${plain(id)}<br>${n}`)),
       hovertemplate: "%{text}: %{z:.1%} kept<extra></extra>",
       colorbar: {
         title: { text: "kept", side: "top" }, tickformat: ".0%", thickness: 10, outlinewidth: 0,
@@ -409,14 +405,14 @@ function drawOverlay(el, d) {
   const pick = controls(el, d);
   const best = new Set(d.super);
   const traces = d.fronts.map((part, i) =>
-    points(d, part, i, pick, { marker: { ...points(d, part, i, pick).marker, size: 8 } }));
+    points(d, part, i, pick, { error_x: undefined, error_y: undefined }));
   const ring = { x: [], y: [] };
   d.fronts.forEach((part, i) => part.ids.forEach((id, k) => {
     if (best.delete(id)) for (const a of ["x", "y"]) ring[a].push(traces[i][a][k]);
   }));
   traces.push({
     type: "scatter", mode: "markers", name: "super-front", ...ring, hoverinfo: "skip",
-    marker: { symbol: "circle-open", size: 15, color: css("--ink"), line: { width: 1.2 } },
+    marker: { symbol: "circle-open", size: 16, color: css("--ink"), line: { width: 1.2 } },
   });
   plot(el, traces, {
     xaxis: axis(title(d, pick.x, pick.split), { range: range(traces, "x") }),
@@ -465,6 +461,13 @@ function columnsOf(d, split) {
   const costs = ["params", "flops", "bytes", "kv_bytes"];
   const order = [...new Set([...Object.keys(d.goals), ...costs, ...d.names])];
   return order.map((name) => ({ name, of: column(values, name, split) })).filter((c) => c.of in values);
+}
+
+// One scale for a column, unless its values are too far apart for one.
+function reference(values) {
+  const sizes = values.filter(Number.isFinite).map(Math.abs).filter((v) => v);
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  return most < 1e4 || least > most / 100 ? most : undefined;
 }
 
 function head(d, shown, state, redraw) {
@@ -528,7 +531,7 @@ function startTable(root) {
     const kept = f.ids.map((_, i) => i).filter((i) => tests.every((test) => test(i))).sort(rank);
     const shown = columnsOf(d, split);
     if (state.by && !shown.some((c) => c.of === state.by)) state.by = shown[0]?.of ?? "";
-    for (const c of shown) c.most = Math.max(...f.values[c.of].map((v) => Math.abs(v ?? 0)));
+    for (const c of shown) c.most = reference(f.values[c.of]);
     const body = make("tbody");
     for (const i of kept) {
       const row = make("tr");
@@ -557,6 +560,7 @@ function draw(el) {
   const again = () => DRAW[el.dataset.chart](el, data(el.dataset.of));
   drawn.set(el, again);
   again();
+  performance.mark(`drawn ${el.dataset.chart}`);
 }
 
 const watcher = new IntersectionObserver((entries) => {
@@ -568,10 +572,25 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "150px" });
 
-for (const el of all(".chart, .points")) watcher.observe(el);
-for (const el of all(".figure"))
+for (const el of all(".points")) watcher.observe(el);
+
+// Plotly is long: the page is shown and can be read before it is run.
+addEventListener("load", () => setTimeout(() => {
+  document.head.append(make("script", find("#plotly").textContent));
+  performance.mark("plotly");
+  for (const el of all(".chart")) watcher.observe(el);
+}, 30));
+
+for (const el of all(".figure")) {
+  const chart = find(".chart", el);
   for (const select of all("select", el))
-    select.addEventListener("change", () => drawn.get(find(".chart", el))?.());
+    select.addEventListener("change", () => drawn.get(chart)?.());
+  const save = find("[data-role=save]", el);
+  if (save) save.onclick = () => {
+    const filename = `evoprune-${chart.dataset.chart}`;
+    if (drawn.has(chart)) Plotly.downloadImage(chart, { format: "svg", filename });
+  };
+}
 
 const redrawAll = () => { for (const again of drawn.values()) again(); };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);

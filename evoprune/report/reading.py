@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class RunData:
 
     Attributes:
         path: its folder.
+        name: what it is called on the page.
         config: its configuration as it was written.
+        identity: the part of it that decides the result.
         goals: objective → goal, in order.
         measures: objectives and columns in words, where known.
         summary: what the search said of itself at its end; empty before.
@@ -57,7 +60,9 @@ class RunData:
     """
 
     path: Path
+    name: str
     config: str
+    identity: Mapping[str, Any]
     goals: Mapping[str, Goal]
     measures: Mapping[str, Measure]
     summary: Mapping[str, Any]
@@ -70,11 +75,6 @@ class RunData:
     clusters: list[dict[str, str]]
     models: Mapping[str, Mapping[str, Any]]
     ensembles: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
 
     def evaluations(self, split: str = "search") -> list[dict[str, Any]]:
         """Returns the records of evaluations on the whole of a split that came to values."""
@@ -107,7 +107,9 @@ def read_run(path: Path | str) -> RunData:
     measures = {name: _measure(name, summary.get("measures", {})) for name in known}
     return RunData(
         path=folder.path,
+        name=folder.path.resolve().name,
         config=folder.config.read_text(encoding="utf-8"),
+        identity=settings["identity"],
         goals=front.goals if front else {name: measures[name].goal for name in names},
         measures=measures,
         summary=summary,
@@ -121,6 +123,24 @@ def read_run(path: Path | str) -> RunData:
         models=_documents(folder.path, "models/*/evoprune.json"),
         ensembles=_documents(folder.path, "ensembles/*/ensemble.json"),
     )
+
+
+def read_runs(paths: Sequence[Path | str]) -> list[RunData]:
+    """Returns several runs; those in folders of the same name are called by more of their paths.
+
+    Raises:
+        RunFolderError: see ``read_run``.
+    """
+    runs = [read_run(path) for path in paths]
+    times = Counter(run.name for run in runs)
+    return [
+        replace(run, name=_longer(run, i)) if times[run.name] > 1 else run
+        for i, run in enumerate(runs, start=1)
+    ]
+
+
+def _longer(run: RunData, place: int) -> str:
+    return f"{run.path.resolve().parent.name}/{run.name} ({place})"
 
 
 def _damaged(path: Path, error: object) -> RunFolderError:
@@ -158,10 +178,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _costs(path: Path) -> dict[str, dict[str, float]]:
+    """Returns what patterns cost, by id; nothing where there is no file."""
     found = {}
     for row in _rows(path):
         try:
-            found[row.pop("id")] = {name: float(value) for name, value in row.items() if value}
+            pattern_id = row.pop("id")
+            found[pattern_id] = {name: float(value) for name, value in row.items() if value}
         except (KeyError, ValueError) as error:
             raise _damaged(path, error) from error
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evoprune.front import Front, correlations
+from evoprune.front import Front, correlations, oriented
 from evoprune.report.payload import knee_id
 from evoprune.report.reading import RunData
 from evoprune.report.words import (
@@ -26,7 +26,21 @@ SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 def overview(run: RunData) -> str:
     """Returns the header: what was sought, what it took, what was found."""
-    return card(run.name, _tiles(run) + _objectives(run) + _knee(run), kind="wide lead")
+    body = _subtitle(run) + _tiles(run) + _objectives(run) + _knee(run)
+    return card(run.name, body, kind="wide lead")
+
+
+def _subtitle(run: RunData) -> str:
+    """Returns the model, the space and the algorithm in a line."""
+    model, search = _inside(run.identity, "model"), _inside(run.identity, "search")
+    told = [
+        str(model.get("name_or_path", "")).rstrip("/").rsplit("/", 1)[-1],
+        f"family {run.manifest['family']}" if "family" in run.manifest else "",
+        f"space {_inside(run.identity, 'space').get('name') or 'of its own'}",
+        str(_inside(search, "algorithm").get("type", "")),
+        f"seed {search['seed']}" if "seed" in search else "",
+    ]
+    return f"<p class=subtitle>{escape(' · '.join(part for part in told if part))}</p>"
 
 
 def _tiles(run: RunData) -> str:
@@ -104,8 +118,8 @@ def volumes(run: RunData) -> str:
     head = ("found by", "points", *SPLITS.values())
     return (
         "<h3>Beside the controls</h3><p class=caption>Hypervolume of each front, share of the "
-        "fixed box of the split. The controls had the same warm starts; random and greedy also "
-        f"the same budget.</p>{table(head, rows, numeric=1)}"
+        "fixed box of the split. random and greedy had the search's warm starts and its budget of "
+        f"tokens; uniform and last_k are rules that look at no data.</p>{table(head, rows, numeric=1)}"
     )
 
 
@@ -115,18 +129,21 @@ def clusters(run: RunData) -> str:
         return card("Calibration", "<p>The run folder describes no clusters.</p>")
     sizes = [_count(row.get("size")) for row in run.clusters]
     most = max([1, *sizes])
-    rows = []
-    for row, size in zip(run.clusters, sizes, strict=True):
-        picked = _count(row.get("selected"))
-        purity = _float(row.get("purity"))
-        rows.append((row.get("cluster", ""), size, picked, _bar(size, picked, most)))
-        rows[-1] += (row.get("kind") or MISSING, MISSING if purity is None else f"{purity:.0%}")
+    rows = [_cluster(row, size, most) for row, size in zip(run.clusters, sizes, strict=True)]
     head = ("cluster", "size", "picked", "", "kind", "purity")
     note = (
         "Clusters of the pool and how many examples of each the sampler picked for the search "
         "split. Purity is the share of a cluster's most common kind of document."
     )
     return card("Calibration", table(head, rows), note)
+
+
+def _cluster(row: Mapping[str, str], size: int, most: int) -> tuple[object, ...]:
+    """Returns the cells of a cluster, drawn to the scale of the largest."""
+    picked, purity = _count(row.get("selected")), _float(row.get("purity"))
+    told = MISSING if purity is None else f"{purity:.0%}"
+    kind = row.get("kind") or MISSING
+    return (row.get("cluster", ""), size, picked, _bar(size, picked, most), kind, told)
 
 
 def _bar(size: int, picked: int, most: int) -> Markup:
@@ -155,21 +172,22 @@ def related(run: RunData) -> str:
         return card(title, "<p>It takes a front of three points to tell.</p>")
     split = _split(front)
     names = list(front.goals)
-    found = correlations(front.array(split), names)
+    found = correlations(oriented(front.array(split), list(front.goals.values())), names)
     values = {**found, **{(b, a): value for (a, b), value in found.items()}}
     rows = [
         (name, *(_shade(1.0 if name == other else values[name, other]) for other in names))
         for name in names
     ]
-    copies = [f"{a} and {b}" for (a, b), value in found.items() if abs(value) > COPY]
+    copies = [f"{a} and {b}" for (a, b), value in found.items() if value > COPY]
     warning = "".join(
         f"<p class=warning>Over this front {escape(pair)} correlate above {COPY} in rank: one of "
-        "them adds nothing to the search.</p>"
+        "them is a copy of the other.</p>"
         for pair in copies
     )
     note = (
         f"Spearman's rank correlation over the {len(front)} points of the front, "
-        f"{SPLITS[split]} split, in the objectives' own signs."
+        f"{SPLITS[split]} split: +1 where two become better together, −1 where one is bought with "
+        "the other."
     )
     return card(title, table(("", *names), rows, numeric=1) + warning, note)
 
@@ -232,7 +250,7 @@ def ensembles(run: RunData) -> str:
         parts.append(f"<h3>{escape(name)}</h3>{pairs(plain.items())}")
         for key, value in document.items():
             parts += [_compared(escape(key), rows) for rows in _comparisons(value)]
-    note = "Values on the report split unless a row names another; intervals are 95 % bootstrap."
+    note = "Comparisons as the file of each ensemble states them, with its intervals."
     return card("Ensembles", "".join(parts), note, "wide") if parts else ""
 
 

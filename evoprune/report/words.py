@@ -31,7 +31,7 @@ def number(value: Any) -> str:
     for scale, suffix in _SUFFIXES:
         if size >= scale:
             return f"{value / (1e3 if suffix == 'k' else scale):.3g} {suffix}"
-    if value == int(value):
+    if isinstance(value, int) or not value:
         return str(int(value))
     if size < 1e-3:
         return f"{value:.2e}"

@@ -52,9 +52,11 @@ def test_bits_of_equal_count_are_homogeneous() -> None:
     assert equal_widths(space, pattern) == {"heads": 3}
 
 
-def test_bits_that_remove_every_unit_are_not_homogeneous() -> None:
+def test_bits_that_remove_every_unit_leave_one() -> None:
     space = build_space("s", sites(2), [GeneSpec("heads", bits=True)])
-    assert rung_of(space, space.pattern(np.ones(8, dtype=int)))[0] == "heterogeneous"
+    pattern = space.pattern(np.ones(8, dtype=int))
+    assert rung_of(space, pattern)[0] == "homogeneous"
+    assert equal_widths(space, pattern) == {"heads": 1}
 
 
 def test_a_block_without_parts_is_dropped() -> None:

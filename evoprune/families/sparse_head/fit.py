@@ -40,12 +40,12 @@ class Settings:
     Args:
         time: how long the gradient descent is that the fit stands for; the recipe's if None.
             Features are meant to have a mean square of 1.
-        evaluations: of the objective and its gradient, per candidate.
+        steps: evaluations of the objective and its gradient, per candidate.
         rank: along how many directions of its inputs a hidden kernel moves.
     """
 
     time: float | None = None
-    evaluations: int = 16
+    steps: int = 16
     rank: int = 48
 
 
@@ -152,7 +152,7 @@ def _solve(
     time = settings.time or Recipe().time(len(features))
     columns = _columns(features, keep, np.float32)
     objective = Objective(columns, targets, kernels, probes, time)
-    best = minimise(objective, objective.start(), settings.evaluations)
+    best = minimise(objective, objective.start(), settings.steps)
     *hidden, last = objective.parts(best)
     moved = [
         (layer.basis, part.clone()) for layer, part in zip(objective.hidden, hidden, strict=True)

@@ -1,0 +1,77 @@
+"""What a finished search comes to: its fronts on disk, and how good they are together."""
+
+import json
+from collections.abc import Mapping
+
+from evoprune.front import Front, correlations, hypervolume, oriented
+from evoprune.journal import write_atomically
+from evoprune.search.loop import Box, Progress, box
+from evoprune.session import Session
+
+# Above this rank correlation over a front a second objective is a copy of the first.
+COPY = 0.95
+SPLITS = {"search": "search", "val": "validation", "report": "report"}
+
+
+def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front]) -> None:
+    """Writes the fronts of the search and its controls, and the summary; says what they hold."""
+    folder = session.folder
+    fronts["search"].to_csv(folder.front_csv)
+    fronts["search"].to_json(folder.front_json)
+    for name in session.config.controls:
+        folder.controls.mkdir(exist_ok=True)
+        fronts[name].to_csv(folder.controls / f"{name}.csv")
+        fronts[name].to_json(folder.controls / f"{name}.json")
+    boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
+    volumes = {
+        name: {prefix: volume(front, prefix, b) for prefix, b in boxes.items()}
+        for name, front in fronts.items()
+    }
+    related = correlations(fronts["search"].array("val"), list(session.problem.goals))
+    summary = {
+        "n_eval": found.n_eval,
+        "tokens": found.tokens,
+        "search_hypervolume": found.hypervolume,
+        "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
+        "hypervolumes": volumes,
+        "correlations": {" ~ ".join(pair): value for pair, value in related.items()},
+    }
+    write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
+    _say(session, fronts, volumes, related)
+
+
+def volume(front: Front, split: str, box: Box) -> float:
+    """Returns the hypervolume of a front on a split, in [0, 1]."""
+    if len(front) == 0:
+        return 0.0
+    F = oriented(front.array(split), list(front.goals.values()))
+    return hypervolume(F, box.reference, box.ideal)
+
+
+def _box(session: Session, split: str) -> Box:
+    rung = session.rungs[-1].index if split == "search" else -1
+    return box(session.problem, session.archive, rung, split)
+
+
+def _say(
+    session: Session,
+    fronts: Mapping[str, Front],
+    volumes: Mapping[str, Mapping[str, float]],
+    related: Mapping[tuple[str, str], float],
+) -> None:
+    say = session.console.say
+    for name, found in volumes.items():
+        say(
+            f"front     {name:<8} {len(fronts[name]):>3} points, hypervolume on report "
+            f"{found['report']:.4f}"
+        )
+    for (a, b), value in related.items():
+        if abs(value) > COPY:
+            say(
+                f"note      over the front {a} and {b} correlate by {value:.2f}: "
+                "one of them adds nothing"
+            )
+    say(
+        f"journal   {session.archive.computed} evaluations computed now, "
+        f"{session.archive.known} answers from the journal"
+    )
