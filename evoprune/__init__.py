@@ -7,14 +7,16 @@ it is used.
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EvopruneError", "Run", "load_config", "search"]
+__all__ = ["EvopruneError", "Run", "load", "load_config", "search"]
 
 if TYPE_CHECKING:
     from evoprune.config import load_config
     from evoprune.errors import EvopruneError
+    from evoprune.loading import load
     from evoprune.run import Run, search
 
 _PLACES = {
+    "load": "evoprune.loading",
     "Run": "evoprune.run",
     "load_config": "evoprune.config",
     "EvopruneError": "evoprune.errors",

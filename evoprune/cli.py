@@ -112,6 +112,9 @@ def export(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights written.")] = None,
     verify: Annotated[bool, typer.Option(help="Load it in a fresh process and compare.")] = True,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time it against the dense model.")
+    ] = False,
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
@@ -124,7 +127,7 @@ def export(
         )
     found = Run.load(run)
     for each in picks:
-        made = found.export(each, output, verify=verify, dtype=dtype)
+        made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
         print(f"  {made.rung}: {made.reason}")
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")

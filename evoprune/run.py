@@ -10,6 +10,7 @@ from evoprune.console import Console
 from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
 from evoprune.export.export import Exported, Source, export_pattern
+from evoprune.export.measure import measure_export
 from evoprune.folder import RunFolder
 from evoprune.front import Front
 from evoprune.pattern import Pattern
@@ -50,6 +51,7 @@ class Run:
         *,
         verify: bool | None = None,
         dtype: str | None = None,
+        measure: bool = False,
     ) -> Exported:
         """Returns what became of a point exported as a model.
 
@@ -58,6 +60,7 @@ class Run:
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
+            measure: time it against the dense model, and write that into its card.
 
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
@@ -72,9 +75,11 @@ class Run:
             family=manifest["family"],
             trust_remote_code=model.trust_remote_code,
             revision=model.revision,
+            adapt=self.config.adapt.plain() if self.config.adapt else None,
         )
         examples = Examples.load(self.folder.calibration / "validation.safetensors")
-        return export_pattern(
+        tokens = examples.clean.arrays["tokens"]
+        made = export_pattern(
             source,
             space_of(self.config, self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
@@ -82,10 +87,13 @@ class Run:
             scores=point.values,
             provenance={"pick": pick, "run": manifest["identity"], "base": model.name_or_path}
             | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
-            tokens=examples.clean.arrays["tokens"][:2],
+            tokens=tokens[:2],
             verify=self.config.export.verify if verify is None else verify,
             dtype=dtype,
         )
+        if measure:
+            measure_export(made.path, source, tokens[:8])
+        return made
 
 
 def search(

@@ -8,7 +8,8 @@ from evoprune.journal import write_atomically
 from evoprune.search.loop import Box, Progress, box
 from evoprune.session import Session
 
-# Above this rank correlation over a front a second objective is a copy of the first.
+# Above this rank correlation, both turned so that less is better, a second objective is a copy of
+# the first; a trade-off correlates negatively.
 COPY = 0.95
 SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
@@ -27,7 +28,9 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         name: {prefix: volume(front, prefix, b) for prefix, b in boxes.items()}
         for name, front in fronts.items()
     }
-    related = correlations(fronts["search"].array("val"), list(session.problem.goals))
+    goals = session.problem.goals
+    F = oriented(fronts["search"].array("val"), list(goals.values()))
+    related = correlations(F, list(goals))
     summary = {
         "n_eval": found.n_eval,
         "tokens": found.tokens,
@@ -66,10 +69,10 @@ def _say(
             f"{found['report']:.4f}"
         )
     for (a, b), value in related.items():
-        if abs(value) > COPY:
+        if value > COPY:
             say(
-                f"note      over the front {a} and {b} correlate by {value:.2f}: "
-                "one of them adds nothing"
+                f"note      over the front {a} and {b} rise together (rank correlation "
+                f"{value:.2f}): one of them adds nothing"
             )
     say(
         f"journal   {session.archive.computed} evaluations computed now, "

@@ -4,6 +4,7 @@ import ast
 import glob
 import importlib.util
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -16,6 +17,8 @@ from evoprune.data.documents import Document
 from evoprune.errors import DataError
 
 MIN_PROSE_CHARS = 400
+# What a document of a file's docstrings has at the end of its key.
+DOCSTRINGS = "#docstrings"
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,43 @@ class PackagesSource:
         """
         found: list[Document] = []
         for kind in sorted({*self.kinds, *self.prose}):
-            found.extend(self._cap(self._of_kind(kind)))
+            found.extend(self._cap(kind))
         return _sorted_and_filled(found, "The packages source", "Name patterns under 'kinds'.")
 
-    def _of_kind(self, kind: str) -> Iterator[Document]:
-        for key, path in _package_files(self.kinds.get(kind, [])).items():
-            text = _clip(_without_licence(_read(path)), self.max_chars)
-            if text.strip():
-                yield Document(key, kind, text)
-        for key, path in _package_files(self.prose.get(kind, [])).items():
-            text = _clip(docstrings(_read(path)), self.max_chars)
-            if len(text) >= MIN_PROSE_CHARS:
-                yield Document(f"{key}#docstrings", kind, text)
+    def _files(self, kind: str) -> dict[str, Path]:
+        """Returns the files of a kind by document key; the key says what is taken of a file."""
+        code = _package_files(self.kinds.get(kind, []))
+        prose = _package_files(self.prose.get(kind, []))
+        return {**code, **{f"{key}{DOCSTRINGS}": path for key, path in prose.items()}}
 
-    def _cap(self, documents: Iterable[Document]) -> list[Document]:
-        # Salted: splits are drawn from the unsalted hash, and a cap on that would favour the first.
-        by_hash = sorted(documents, key=lambda one: sha256(f"cap {one.key}".encode()).digest())
+    def _cap(self, kind: str) -> list[Document]:
+        """Returns the documents of a kind up to its caps, in the order of a hash of their keys.
+
+        Files beyond the caps are not read.
+        """
+        files = self._files(kind)
         kept: list[Document] = []
         chars = 0
-        for document in by_hash[: self.max_documents_per_kind]:
-            chars += len(document.text)
+        # Salted: splits are drawn from the unsalted hash, and a cap on that would favour the first.
+        for key in sorted(files, key=lambda one: sha256(f"cap {one}".encode()).digest()):
+            text = self._text(key, files[key])
+            if not text:
+                continue
+            chars += len(text)
             if kept and self.max_chars_per_kind is not None and chars > self.max_chars_per_kind:
                 break
-            kept.append(document)
+            kept.append(Document(key, kind, text))
+            if len(kept) == self.max_documents_per_kind:
+                break
         return kept
+
+    def _text(self, key: str, path: Path) -> str:
+        """Returns what is taken of a file; nothing of one that holds next to nothing."""
+        if key.endswith(DOCSTRINGS):
+            text = _clip(docstrings(_read(path)), self.max_chars)
+            return text if len(text) >= MIN_PROSE_CHARS else ""
+        text = _clip(_without_licence(_read(path)), self.max_chars)
+        return text if text.strip() else ""
 
 
 @dataclass(frozen=True)
@@ -249,11 +265,24 @@ def docstrings(source: str) -> str:
         return ""
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     paragraphs: list[str] = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, owners) and (text := ast.get_docstring(node)):
             paragraphs.extend(part for part in text.split("\n\n") if ">>>" not in part)
     kept = (part.strip("\n") for part in dict.fromkeys(paragraphs) if part.strip())
     return "\n\n".join(kept)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yields the nodes that can hold definitions, breadth first; expressions cannot."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        waiting.extend(
+            child
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case))
+        )
 
 
 def _package_files(patterns: Sequence[str]) -> dict[str, Path]:

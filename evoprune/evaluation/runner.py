@@ -5,29 +5,42 @@ Networks in stages share ``StagedRunner``; a family that fits something for each
 a runner of its own (``family.runner``).
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from evoprune.costs import CostTable
-from evoprune.data.examples import Examples
+from evoprune.data.examples import Examples, Pass
 from evoprune.evaluation.realise import Realiser
-from evoprune.families.stages import NO_SITES, batches, forward, token_batches
+from evoprune.families.stages import NO_SITES, batches, embed, forward, token_batches
 from evoprune.metrics import Table
 from evoprune.pattern import Option
 from evoprune.recover.adapt import Adapt
+from evoprune.tasks.outputs import Outputs
+
+if TYPE_CHECKING:
+    import torch
 
 Tables = dict[str, Table]
+
+
+# Logits held at once for several patterns together, and the least positions.
+OUTPUTS_AT_ONCE = 1 << 22
+MIN_POSITIONS = 16
 
 
 class Runner(Protocol):
     """Measures patterns with a resident network.
 
-    ``batch`` is how many patterns it likes to be given at once.
+    ``batch`` is how many patterns it likes to be given at once. ``shared`` and ``frozen`` begin
+    the names of the cost table's rows that patterns have in common: tensors that are stored once,
+    and work that is done once, whatever the pattern.
     """
 
     batch: int
+    shared: tuple[str, ...]
+    frozen: tuple[str, ...]
 
     def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
         """Returns the examples with what the task keeps of the dense model's outputs."""
@@ -48,11 +61,23 @@ class Runner(Protocol):
         """
         ...
 
+    def outputs(
+        self, options: Sequence[Mapping[str, Option]], examples: Examples
+    ) -> Iterator[Outputs]:
+        """Yields the logits of all patterns, block by block, so that memory is bounded."""
+        ...
+
+    def embedding(self, one: Pass) -> np.ndarray:
+        """Returns the examples' embeddings, by which they were clustered (N, D)."""
+        ...
+
 
 class StagedRunner:
     """Runs networks stage by stage, one pattern after another."""
 
     batch = 1
+    shared: tuple[str, ...] = ("",)
+    frozen: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -115,6 +140,44 @@ class StagedRunner:
                     pieces.setdefault(name, []).append(column)
         columns = {name: np.concatenate(values) for name, values in sorted(pieces.items())}
         return {"clean": Table(columns, clean.groups)}
+
+    def outputs(
+        self, options: Sequence[Mapping[str, Option]], examples: Examples
+    ) -> Iterator[Outputs]:
+        """Yields the logits of all patterns, some positions at a time.
+
+        Every pattern runs through its blocks on one micro-batch, whose features are kept; the
+        head, which no pattern cuts, is then run on a few positions for all of them.
+        """
+        import torch
+
+        clean = examples.clean
+        size = OUTPUTS_AT_ONCE // max(1, len(options) * int(self.stages.vocabulary))
+        for rows in batches(len(clean), clean.arrays["tokens"].shape[1]):
+            batch = {
+                name: torch.from_numpy(value[rows]).to(self.device)
+                for name, value in clean.arrays.items()
+            }
+            mask, known = self.task.known(batch)
+            features = [self._features(one, batch["tokens"])[:, :-1][mask] for one in options]
+            at = mask.nonzero()[:, 0].cpu() + rows.start
+            for part in torch.arange(len(at)).split(max(MIN_POSITIONS, size)):
+                here = slice(int(part[0]), int(part[-1]) + 1)
+                logits = torch.stack([self.stages.logits(one[here]) for one in features])
+                kind = torch.promote_types(logits.dtype, torch.float32)
+                some = {name: value[here] for name, value in known.items()}
+                yield Outputs("clean", at[here], logits.to(kind), some)
+
+    def _features(self, one: Mapping[str, Option], tokens: "torch.Tensor") -> "torch.Tensor":
+        """Returns what the head reads of a pattern (B, T, H)."""
+        import torch
+
+        with torch.no_grad(), self.realiser.apply(one) as realised:
+            return forward(self.stages, tokens, realised.dropped)
+
+    def embedding(self, one: Pass) -> np.ndarray:
+        """Returns the dense model's mean-pooled features (N, H)."""
+        return embed(self.stages, one.arrays["tokens"], one.arrays["lengths"], self.device)
 
 
 def make_runner(

@@ -106,7 +106,9 @@ class Worker:
         from safetensors.numpy import load_file
 
         adapt = build(ADAPTS, Part.model_validate(dict(self.spec.adapt)))
-        return adapt, load_file(self.folder / "ranks" / ADAPT_FILE)
+        file = self.folder / "ranks" / ADAPT_FILE
+        # A space that only drops whole sites gives it nothing to keep.
+        return adapt, load_file(file) if file.is_file() else {}
 
     def examples(self, split: str) -> Examples:
         """Returns the examples of a split, mapped on first use."""

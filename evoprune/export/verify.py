@@ -36,8 +36,7 @@ def verify(
         expected_logits: (N, T, V) in float32 or float64; the model is loaded in that dtype.
         tolerance: the largest error allowed.
         trust_remote_code: whether the model's own code may be run.
-        refused_by: a stock class that must not load the export, as it misses parts of it; nor may
-            the automatic one without trust in its code.
+        refused_by: a stock class that must not load it, no more than the automatic one may.
 
     Raises:
         ExportError: the export cannot be loaded, or computes something else.

@@ -43,7 +43,7 @@ def _boxes(runs: Sequence[RunData], prefix: str) -> list[Any]:
     """Returns the different boxes of a split that the runs were measured in."""
     found: list[Any] = []
     for run in runs:
-        box = run.summary.get("boxes", {}).get(prefix)
+        box = run.box(prefix)
         if box and box not in found:
             found.append(box)
     return found

@@ -35,7 +35,7 @@ function format(value, reference = value) {
   if (size >= 1e4) return `${(value / 1e3).toFixed(1)} k`;
   if (value === 0) return "0";
   if (Math.abs(value) < 1e-3) return value.toExponential(1);
-  return value.toFixed(size < 2 ? 4 : size < 10 ? 3 : size < 100 ? 2 : 1);
+  return value.toFixed(size < 2 ? 4 : size < 10 ? 3 : size < 100 ? 2 : size < 1e3 ? 1 : 0);
 }
 
 const mobile = () => window.innerWidth < NARROW;
@@ -385,7 +385,7 @@ function drawSurvival(el, d) {
   });
   const scale = s.exact ? "the share of its units" : "how near to dense its level is (the run "
     + "folder holds no space, so genes are numbered)";
-  caption(el, `Rows are the ${rows} points of the front from dense to sparse, columns the genes; `
+  caption(el, `Rows are the points of the front (${rows}) from dense to sparse, columns the genes; `
     + `colour is ${scale}. Above: the mean over the front.`);
 }
 
@@ -466,6 +466,7 @@ function columnsOf(d, split) {
 // One scale for a column, unless its values are too far apart for one.
 function reference(values) {
   const sizes = values.filter(Number.isFinite).map(Math.abs).filter((v) => v);
+  if (!sizes.length) return undefined;
   const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
   return most < 1e4 || least > most / 100 ? most : undefined;
 }
@@ -501,7 +502,7 @@ function cells(d, shown, i) {
     const cell = make("td", format(f.values[of][i], most), { class: "num" });
     const [low, high] = [f.values[`${of}_low`]?.[i], f.values[`${of}_high`]?.[i]];
     if (Number.isFinite(low) && Number.isFinite(high))
-      cell.append(make("small", `${format(low, most)} … ${format(high, most)}`));
+      cell.append(" ", make("small", `${format(low, most)} … ${format(high, most)}`));
     return cell;
   })];
 }

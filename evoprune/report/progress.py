@@ -50,14 +50,17 @@ def search_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def course(run: RunData) -> Course:
     """Returns how the hypervolume of a run grew in the fixed box of its summary."""
-    box = run.summary.get("boxes", {}).get("search")
+    box = run.box("search")
     if not box:
-        return Course([], [], [], "The run has not come to its end, so its box is not known.")
+        return Course([], [], [], "The run has not come to its end: its fixed box is not known.")
     records = search_records(run.records)
     lacking = sorted({name for name in run.goals for r in records if _lacks(run, r, name)})
     if lacking:
         return Course(
-            [], [], [], f"The run folder does not say {', '.join(lacking)} of each pattern."
+            [],
+            [],
+            [],
+            f"The run folder has no costs.csv that tells the {', '.join(lacking)} of each pattern.",
         )
     tops = [i for i, record in enumerate(records) if record.get("rung") == TOP]
     if not tops:

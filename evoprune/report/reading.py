@@ -76,6 +76,12 @@ class RunData:
     models: Mapping[str, Mapping[str, Any]]
     ensembles: Mapping[str, Mapping[str, Any]]
 
+    def box(self, prefix: str) -> list[list[float]] | None:
+        """Returns the fixed bounds (ideal, reference) of the objectives on a split, if known."""
+        found = self.summary.get("boxes", {}).get(prefix)
+        fits = found and len(found) == 2 and all(len(side) == len(self.goals) for side in found)
+        return found if fits else None
+
     def evaluations(self, split: str = "search") -> list[dict[str, Any]]:
         """Returns the records of evaluations on the whole of a split that came to values."""
         return [

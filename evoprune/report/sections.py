@@ -21,6 +21,8 @@ from evoprune.report.words import (
 # Above this rank correlation over a front a second objective is a copy of the first.
 COPY = 0.95
 MOST_FAILURES = 200
+# What an ensemble's file repeats of the run, or of itself.
+_UNTOLD = ("version", "name", "origin", "rivals")
 SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
@@ -64,7 +66,8 @@ def _objectives(run: RunData) -> str:
         aim = "more is better" if goal == "max" else "less is better"
         rows.append((Markup(f"<b>{escape(name)}</b>"), aim, measure.unit, measure.words))
     note = "" if run.front is not None else _unfinished()
-    return f"<h3>Objectives</h3>{table(('objective', 'goal', 'unit', 'what it says'), rows)}{note}"
+    listed = table(("objective", "goal", "unit", "what it says"), rows)
+    return f"<h3>Objectives</h3><div class=objectives>{listed}</div>{note}"
 
 
 def _unfinished() -> str:
@@ -119,7 +122,8 @@ def volumes(run: RunData) -> str:
     return (
         "<h3>Beside the controls</h3><p class=caption>Hypervolume of each front, share of the "
         "fixed box of the split. random and greedy had the search's warm starts and its budget of "
-        f"tokens; uniform and last_k are rules that look at no data.</p>{table(head, rows, numeric=1)}"
+        "tokens; uniform and last_k are rules that look at no data.</p>"
+        f"{table(head, rows, numeric=1)}"
     )
 
 
@@ -242,22 +246,32 @@ def _under(document: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 
 def ensembles(run: RunData) -> str:
-    """Returns what is said of each ensemble: its plain settings and its comparisons."""
+    """Returns what is said of each ensemble: how it was made, and its comparisons."""
     parts = []
     for name, document in run.ensembles.items():
-        plain = {k: v for k, v in document.items() if isinstance(v, str | int | float | bool)}
-        plain |= {k: _listed(v) for k, v in document.items() if _listed(v)}
-        parts.append(f"<h3>{escape(name)}</h3>{pairs(plain.items())}")
+        told = {k: _plain(v) for k, v in document.items() if k not in _UNTOLD}
+        parts.append(f"<h3>{escape(name)}</h3>{pairs((k, v) for k, v in told.items() if v)}")
         for key, value in document.items():
             parts += [_compared(escape(key), rows) for rows in _comparisons(value)]
-    note = "Comparisons as the file of each ensemble states them, with its intervals."
+    note = "Comparisons as the file of each ensemble states them; intervals stand beneath."
     return card("Ensembles", "".join(parts), note, "wide") if parts else ""
 
 
-def _listed(value: Any) -> str:
-    """Returns a list of plain values as one text; empty for anything else."""
-    plain = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
-    return ", ".join(str(item) for item in value) if plain else ""
+def _plain(value: Any) -> str:
+    """Returns settings, costs or members as a line; empty for what is no such thing."""
+    if isinstance(value, str | int | float):
+        return number(value) if is_number(value) else str(value)
+    if isinstance(value, Mapping):
+        held = {k: _plain(v) for k, v in value.items() if not _comparisons(v)}
+        lines = [
+            f"{k} ({v})" if isinstance(value[k], Mapping) else f"{k} {v}"
+            for k, v in held.items()
+            if v
+        ]
+        return ", ".join(lines)
+    if isinstance(value, list) and not _comparisons(value):
+        return ", ".join(str(v.get("id", "")) if isinstance(v, Mapping) else str(v) for v in value)
+    return ""
 
 
 def _comparisons(value: Any) -> list[list[Mapping[str, Any]]]:
@@ -273,14 +287,26 @@ def _comparisons(value: Any) -> list[list[Mapping[str, Any]]]:
 
 
 def _compared(title: str, rows: list[Mapping[str, Any]]) -> str:
-    keys = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in ("low", "high")]
-    ends = any("low" in row for row in rows)
-    head = [*keys, "95 % interval"] if ends else keys
-    cells = []
-    for row in rows:
-        line = [number(row[k]) if is_number(row.get(k)) else row.get(k, "") for k in keys]
-        cells.append([*line, interval(row.get("low"), row.get("high"))] if ends else line)
-    return f"<h4>{title}</h4>{table(head, cells)}"
+    """Returns a comparison: a line for each name, a column for each metric and its split."""
+
+    def column(row: Mapping[str, Any]) -> str:
+        said = (row.get("metric", "value"), {"min": "↓", "max": "↑"}.get(row.get("goal", ""), ""))
+        split = f" · {row['split']}" if "split" in row else ""
+        return " ".join(str(part) for part in said if part) + split
+
+    names = dict.fromkeys(str(row.get("name", "")) for row in rows)
+    columns = dict.fromkeys(column(row) for row in rows)
+    cells = {(str(row.get("name", "")), column(row)): _measured(row) for row in rows}
+    lines = [(name, *(cells.get((name, c), "") for c in columns)) for name in names]
+    return f"<h4>{title}</h4>{table(('', *columns), lines, numeric=1)}"
+
+
+def _measured(row: Mapping[str, Any]) -> Markup:
+    """Returns a value with its interval beneath."""
+    value = row.get("value")
+    text = number(value) if is_number(value) else str(value)
+    ends = interval(row.get("low"), row.get("high"))
+    return Markup(escape(text) + (f"<small>{escape(ends)}</small>" if ends else ""))
 
 
 def provenance(run: RunData) -> str:

@@ -31,11 +31,11 @@ def number(value: Any) -> str:
     for scale, suffix in _SUFFIXES:
         if size >= scale:
             return f"{value / (1e3 if suffix == 'k' else scale):.3g} {suffix}"
-    if isinstance(value, int) or not value:
+    if isinstance(value, int) or size < 1e-12:
         return str(int(value))
     if size < 1e-3:
         return f"{value:.2e}"
-    digits = 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1
+    digits = 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     return f"{value:.{digits}f}"
 
 

@@ -174,6 +174,52 @@ class CausalLM:
         nll, correct, kl = sums.numpy()
         return {"n": mask.sum(1).double().numpy(), "nll": nll, "correct": correct, "kl": kl}
 
+    def known(
+        self, batch: Mapping[str, "torch.Tensor"]
+    ) -> tuple["torch.Tensor", dict[str, "torch.Tensor"]]:
+        """Returns the scored positions (B, T−1), and at each what logits are scored with.
+
+        Args:
+            batch: as for ``measure``.
+        """
+        mask = self.positions(batch["tokens"], batch["lengths"])
+        at = {"target": batch["tokens"][:, 1:], "index": batch["top_index"]}
+        return mask, {n: v[mask] for n, v in {**at, "logp": batch["top_logp"]}.items()}
+
+    def scores(
+        self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
+    ) -> dict[str, "torch.Tensor"]:
+        """Returns the columns of ``measure`` for each position (M,), from its logits (M, V)."""
+        import torch
+
+        nll, correct, kl = _token_scores(
+            logits.clone(), known["target"], known["index"].long(), known["logp"]
+        )
+        return {"n": torch.ones_like(nll), "nll": nll, "correct": correct, "kl": kl}
+
+    def events(
+        self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Returns log-probabilities (K, M, S) of few events, and the right one of each (M,).
+
+        Event 0 is the next token, the last all tokens but it and the dense model's top ones. The
+        likelihood of the next token is exact; the most likely token is looked for among those
+        named, so an arg-max elsewhere is missed.
+
+        Args:
+            logits: of K patterns (K, M, V).
+            known: what ``known`` returned.
+        """
+        import torch
+
+        target, index = known["target"][:, None], known["index"].long()
+        total = logits.logsumexp(dim=-1, keepdim=True)
+        where = torch.cat([target, index], dim=1).expand(len(logits), -1, -1)
+        named = logits.gather(-1, where) - total
+        named[:, :, 1:].masked_fill_(index == target, -torch.inf)
+        rest = (1 - named.exp().sum(-1, keepdim=True)).clamp_min(REST_FLOOR).log()
+        return torch.cat([named, rest], dim=-1), torch.zeros_like(target[:, 0])
+
 
 def _rows(stages: Any) -> int:
     """Returns how many positions' logits are held at once."""

@@ -5,14 +5,18 @@ The pass ``clean`` reads the examples. Its table has for each ``n`` = 1, the neg
 ``near`` and ``far`` read what is out of distribution; their tables have ``n`` and the scores.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evoprune.data.image_pool import ImagePool, image_pools
 from evoprune.errors import DataError
 from evoprune.tasks.ood import SCORES
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,19 @@ class Classification:
             columns["nll"] = total - logits[np.arange(len(labels)), labels]
             columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
         return columns
+
+    def scores(
+        self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
+    ) -> dict[str, "torch.Tensor"]:
+        """Returns the columns of ``measure`` (M,), from logits (M, C)."""
+        import torch
+
+        labels = known["target"].numpy() if "target" in known else None
+        columns = self.measure(logits.numpy(), labels)
+        return {name: torch.from_numpy(column) for name, column in columns.items()}
+
+    def events(
+        self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Returns the logits (K, M, C) as they are, and the right class of each (M,)."""
+        return logits, known["target"]

@@ -13,10 +13,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from evoprune.data.examples import Examples
+from evoprune.families.load import load_model
 from evoprune.folder import RunFolder
-from evoprune.front import Front
+from evoprune.front import Front, FrontPoint
 from evoprune.journal import read_journal
 from evoprune.metrics import Table, bootstrap, ratio
 
@@ -32,6 +34,22 @@ def unigram(examples: Examples) -> Table:
     scored = np.arange(1, tokens.shape[1])[None, :] < lengths[:, None]
     rows = (nll[tokens[:, 1:]] * scored).sum(axis=1)
     return Table({"n": scored.sum(axis=1), "nll": rows}, examples.clean.groups)
+
+
+def small_dense(examples: Examples) -> Table:
+    """Returns the loss of the small dense model: half the blocks, trained by the same recipe."""
+    model = load_model(str(HERE / "small_dense"))
+    tokens, lengths = examples.clean.arrays["tokens"], examples.clean.arrays["lengths"]
+    scored = np.arange(1, tokens.shape[1])[None, :] < lengths[:, None]
+    rows = []
+    with torch.inference_mode():
+        for row in torch.from_numpy(tokens).split(16):
+            logits = model(row).logits[:, :-1].transpose(1, 2)
+            rows.append(torch.nn.functional.cross_entropy(logits, row[:, 1:], reduction="none"))
+    nll = torch.cat(rows).double().numpy()
+    return Table(
+        {"n": scored.sum(axis=1), "nll": (nll * scored).sum(axis=1)}, examples.clean.groups
+    )
 
 
 def tables(folder: RunFolder) -> dict[str, Table]:
@@ -50,6 +68,18 @@ def kept(base: Table, dense: Table, pruned: Table) -> float:
     return lost / (ratio(base, "nll") - ratio(dense, "nll"))
 
 
+def lead(base: Table, dense: Table, ours: Table, theirs: Table) -> float:
+    """Returns how much more of the gain one pruned model keeps than another."""
+    return kept(base, dense, ours) - kept(base, dense, theirs)
+
+
+def at(front: Front, share: float) -> FrontPoint:
+    """Returns the point that is best on validation among those with so much removed."""
+    # Counts of blocks are discrete: 0.2499 is a quarter.
+    there = [point for point in front if point.values["sparsity"] >= share - 1e-3]
+    return max(there, key=lambda point: point.values["val_token_accuracy"])
+
+
 def main() -> None:
     """Prints the table and writes it into the run folder as ``gain.json``."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -61,26 +91,33 @@ def main() -> None:
     for path in sorted(folder.controls.glob("*.json")):
         fronts[path.stem] = Front.from_json(path)
     rows = []
-    print("removed  front     sparsity  gain kept [95 %]          perplexity")
+    print("removed  front     sparsity  gain kept [95 %]        the search's lead [95 %]  ppl")
     for share in SHARES:
-        for name, front in fronts.items():
-            # Counts of blocks are discrete: 0.2499 is a quarter.
-            there = [p for p in front if p.values["sparsity"] >= share - 1e-3]
-            if not there:
-                continue
-            point = max(there, key=lambda p: p.values["val_token_accuracy"])
-            found = [base, dense, scored[point.id]]
-            low, high = bootstrap(kept, found)
-            rows.append(
-                {"share": share, "front": name, "id": point.id, "low": low, "high": high}
-                | {"sparsity": point.values["sparsity"], "kept": kept(*found)}
-                | {"perplexity": point.values["report_perplexity"]}
-            )
-            row = rows[-1]
+        best = {name: at(front, share) for name, front in fronts.items()}
+        ours = scored[best["search"].id]
+        for name, point in best.items():
+            theirs = scored[point.id]
+            row = {"share": share, "front": name, "id": point.id}
+            row |= {"sparsity": point.values["sparsity"], "kept": kept(base, dense, theirs)}
+            row["interval"] = bootstrap(kept, [base, dense, theirs])
+            row["lead"] = kept(base, dense, ours) - row["kept"]
+            row["lead_interval"] = bootstrap(lead, [base, dense, ours, theirs])
+            row["perplexity"] = point.values["report_perplexity"]
+            rows.append(row)
             print(
                 f"{share:>6.0%}   {name:<9} {row['sparsity']:.3f}     {row['kept']:.3f} "
-                f"[{low:.3f}, {high:.3f}]      {row['perplexity']:.1f}"
+                f"[{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]    {row['lead']:+.3f} "
+                f"[{row['lead_interval'][0]:+.3f}, {row['lead_interval'][1]:+.3f}]    "
+                f"{row['perplexity']:.1f}"
             )
+    small = small_dense(examples)
+    low, high = bootstrap(kept, [base, dense, small])
+    print(
+        f"   50%   {'small, trained so':<19} {kept(base, dense, small):.3f} "
+        f"[{low:.3f}, {high:.3f}]{'':<28}{np.exp(ratio(small, 'nll')):.1f}"
+    )
+    rows.append({"share": 0.5, "front": "small_dense", "kept": kept(base, dense, small)})
+    rows[-1] |= {"interval": (low, high), "perplexity": float(np.exp(ratio(small, "nll")))}
     (folder.path / "gain.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

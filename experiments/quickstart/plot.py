@@ -37,10 +37,7 @@ def main() -> None:
     axes.errorbar(
         x,
         y,
-        yerr=[
-            [a - b for a, b in zip(y, low, strict=True)],
-            [b - a for a, b in zip(y, high, strict=True)],
-        ],
+        yerr=bars,
         color="#0072b2",
         marker="o",
         markersize=5,

@@ -1,20 +1,16 @@
 """A small convolutional network whose pooled features a sparse head is fitted on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from evoprune.data.images import LabelledImages, digits
+from evoprune.families.sparse_head.heads import one_thread
 
 # Features of an image do not depend on its neighbours when every batch has this shape.
 BATCH = 64
 CHANNELS = (32, 64)
-# The backbone learns to tell 0, 1, 2 and 3 apart.
-CLASSES = 4
 EPOCHS = 20
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
@@ -41,32 +37,25 @@ class DigitsBackbone(nn.Module):
 
 
 def train_digits_backbone(
-    seed: int = 0,
-    features: int = 512,
-    training: LabelledImages | None = None,
-    classes: int = CLASSES,
+    seed: int = 0, features: int = 512, training: LabelledImages | None = None
 ) -> DigitsBackbone:
-    """Returns a backbone trained to tell a few digits apart, frozen.
+    """Returns a backbone trained to tell the known digits apart, frozen.
 
-    As with a backbone from ImageNet, its task is not the head's: it sees the first ``classes``
-    labels only, and the head has to tell all apart by its features. It is trained with a linear
-    classifier, which is thrown away, by AdamW on the *training* split: no image that a search,
-    validation or report reads, and no held-out digit. Heads are fitted on the same split. It runs
-    on one thread, so a seed gives one network on one machine.
+    It is trained with a linear classifier, which is thrown away, by AdamW on the *training* split
+    only: no image that a search, validation or report reads, and no held-out digit. Heads are
+    fitted on the same split. It runs on one thread, so a seed gives one network on one machine.
 
     Args:
         seed: of the initialisation and of the order of the images.
         features: how many pooled features it has.
         training: what to train on; the digits' training split if left out.
-        classes: how many labels, from 0, it is trained on.
     """
     data = digits().inside["training"] if training is None else training
-    data = data.take(data.labels < classes)
     images, labels = _tensor(data.images), torch.from_numpy(data.labels)
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = DigitsBackbone(features)
-        classifier = nn.Linear(features, classes)
+        classifier = nn.Linear(features, int(labels.max()) + 1)
         _train(nn.Sequential(backbone, classifier), images, labels)
     return backbone.eval().requires_grad_(False)
 
@@ -74,7 +63,7 @@ def train_digits_backbone(
 def features(backbone: nn.Module, images: np.ndarray) -> np.ndarray:
     """Returns the backbone's features, float32 (N, D).
 
-    Images pass in batches of one shape, the last filled up with zeros.
+    Images pass on one thread in batches of one shape, the last filled up with zeros.
 
     Args:
         backbone: maps (B, 1, H, W) to (B, D).
@@ -82,7 +71,7 @@ def features(backbone: nn.Module, images: np.ndarray) -> np.ndarray:
     """
     tensor = _tensor(images)
     found = []
-    with torch.no_grad():
+    with one_thread(), torch.no_grad():
         for start in range(0, len(tensor), BATCH):
             batch = tensor[start : start + BATCH]
             filled = F.pad(batch, (0, 0, 0, 0, 0, 0, 0, BATCH - len(batch)))
@@ -104,13 +93,3 @@ def _train(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> No
 
 def _tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[:, None]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -7,7 +7,8 @@ initialisation, on all examples at once (``descent.py``). What is fitted is a he
 architecture.
 
 Every candidate is worked on by itself, on its kept features and neurons only, so that its values
-do not depend on which others come with it, and a masked feature cannot have an effect.
+do not depend on which others come with it, and a masked feature cannot have an effect. It runs on
+one thread; candidates, not products, are what workers share out.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from evoprune.families.sparse_head.heads import (
     gathered,
     initial,
     kept,
+    one_thread,
     state_of,
 )
 from evoprune.families.sparse_head.recipe import Recipe
@@ -96,8 +98,10 @@ def fit(
     y = torch.from_numpy(np.asarray(labels, np.int64))
     targets = torch.nn.functional.one_hot(y, architecture.classes).float()
     keeps = tuple(kept(masks, p, architecture.hidden) for p in range(len(masks)))
-    moves = [_solve(features, targets, start, keep, settings) for keep in keeps]
+    with one_thread():
+        moves = [_solve(features, targets, start, keep, settings) for keep in keeps]
 
+    @one_thread()
     def build(candidate: int) -> State:
         kernels, moved = gathered(start.kernels, keeps[candidate]), moves[candidate]
         for layer, (basis, part) in enumerate(moved.hidden):
@@ -108,6 +112,7 @@ def fit(
     return Fitted(keeps, build)
 
 
+@one_thread()
 def logits(fitted: Fitted, features: np.ndarray) -> np.ndarray:
     """Returns the logits of P heads, float64 (P, M, C).
 

@@ -1,6 +1,7 @@
 """Heads and their masks: Dense(hidden, ReLU, no bias) once or twice, then Dense(classes)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,6 +10,17 @@ import torch
 from torch.nn import functional as F
 
 State = dict[str, torch.Tensor]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs torch on one thread: sums, and so all values, depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from evoprune.families.sparse_head.heads import (
     gathered,
     initial,
     kept,
+    one_thread,
     state_of,
 )
 
@@ -87,6 +88,7 @@ def fit_recipe(
     return Fitted(keeps, states.__getitem__)
 
 
+@one_thread()
 def train(
     features: np.ndarray,
     labels: np.ndarray,

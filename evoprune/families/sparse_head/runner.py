@@ -1,17 +1,19 @@
 """Fits heads and measures them, many candidates at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from evoprune.data.examples import Examples
+from evoprune.data.examples import Examples, Pass
 from evoprune.families.sparse_head.fit import Settings, feature_scale, fit, logits
 from evoprune.families.sparse_head.heads import Fitted, Masks
 from evoprune.families.sparse_head.network import HeadNetwork
 from evoprune.families.sparse_head.recipe import fit_recipe
 from evoprune.metrics import Table
 from evoprune.pattern import Bits, Drop, Keep, Option
+from evoprune.tasks.outputs import Outputs
 
 
 class HeadRunner:
@@ -23,6 +25,9 @@ class HeadRunner:
     """
 
     batch = 16
+    # The backbone is the same for all candidates, and reads the same images.
+    shared: tuple[str, ...] = ("backbone.",)
+    frozen: tuple[str, ...] = ("backbone.",)
 
     def __init__(self, network: HeadNetwork, task: Any) -> None:
         self.network, self.task = network, task
@@ -55,6 +60,33 @@ class HeadRunner:
                 columns = self.task.measure(by_pass[name][candidate], labels)
                 made[name] = Table(dict(sorted(columns.items())), one.groups)
             found.append(made)
+        return found
+
+    def outputs(
+        self, options: Sequence[Mapping[str, Option]], examples: Examples
+    ) -> Iterator[Outputs]:
+        """Yields the logits of all patterns, a pass at a time."""
+        fitted = self.fit(options)
+        for name, one in examples.passes.items():
+            found = torch.from_numpy(logits(fitted, one.arrays["features"] / self._scale))
+            labels = one.arrays.get("labels")
+            known = {} if labels is None else {"target": torch.from_numpy(labels)}
+            yield Outputs(name, torch.arange(len(one)), found, known)
+
+    def embedding(self, one: Pass) -> np.ndarray:
+        """Returns the features (N, D)."""
+        return np.asarray(one.arrays["features"], dtype=np.float64)
+
+    def states(self, options: Sequence[Mapping[str, Option]]) -> list[dict[str, torch.Tensor]]:
+        """Returns for each pattern its fitted head: what ``heads.forward`` takes, and beside it
+        ``features``, the indices that it reads, and ``scale``, which divides them.
+        """
+        fitted = self.fit(options)
+        found = []
+        for i, keep in enumerate(fitted.keeps):
+            scale = torch.tensor(self._scale, dtype=torch.float64)
+            reads = torch.from_numpy(keep.features)
+            found.append({**fitted.state(i), "features": reads, "scale": scale})
         return found
 
     def fit(self, options: Sequence[Mapping[str, Option]]) -> Fitted:

@@ -24,7 +24,7 @@ from evoprune.search.algorithms import Nsga2, Random
 from evoprune.search.loop import Budget, objectives, search
 from evoprune.session import Session, open_session
 
-ALGORITHMS = {"nsga2": Nsga2(pop_size=24), "random": Random()}
+ALGORITHMS = {"nsga2": Nsga2(pop_size=16), "random": Random()}
 
 
 def truth(session: Session) -> tuple[np.ndarray, float]:

@@ -19,7 +19,7 @@ from evoprune.console import Console
 from evoprune.evaluation.realise import Realised
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
-from evoprune.families.stages import forward
+from evoprune.families.stages import forward, token_batches
 from evoprune.journal import write_atomically
 from evoprune.run import Run
 from evoprune.search.starts import stratified
@@ -30,11 +30,13 @@ def overhead(worker: Worker, pattern: object, rounds: int) -> float:
     """Returns the share of an evaluation that is not the model's own forward pass and head."""
     examples = worker.examples("search")
 
+    tokens = examples.clean.arrays["tokens"]
+
     def model_only() -> None:
         with torch.inference_mode():
-            for rows in examples.batches():
-                features = forward(worker.stages, torch.from_numpy(examples.tokens[rows]))
-                worker.stages.logits(features[:, :-1].reshape(-1, features.shape[-1]))
+            for _, batch in token_batches(tokens, "cpu"):
+                features = forward(worker.runner.stages, batch)
+                worker.runner.stages.logits(features[:, :-1].reshape(-1, features.shape[-1]))
 
     whole, inner = [], []
     for _ in range(rounds):
@@ -73,12 +75,12 @@ def main() -> None:
     fitted = slope * share + start
     r2 = 1 - ((best - fitted) ** 2).sum() / ((best - best.mean()) ** 2).sum()
     executed = []
-    tokens = torch.from_numpy(worker.examples("search").tokens[:4])
+    tokens = torch.from_numpy(worker.examples("search").clean.arrays["tokens"][:4])
     table = problem.table.cost("flops", space, X)
     for i, pattern in enumerate(patterns[:5]):
         dropped = Realised.of(space.options(pattern)).dropped
         flops = executed_flops(
-            lambda d=dropped: worker.stages.logits(forward(worker.stages, tokens, d))
+            lambda d=dropped: worker.runner.stages.logits(forward(worker.runner.stages, tokens, d))
         )
         executed.append(flops / (table[i] * tokens.numel()))
     result = {

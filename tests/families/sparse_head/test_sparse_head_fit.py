@@ -148,6 +148,23 @@ def test_the_fit_is_the_same_each_time_and_differs_by_seed(data):
     assert not np.allclose(first, other)
 
 
+def test_values_do_not_depend_on_the_number_of_threads():
+    rng = np.random.default_rng(0)
+    architecture = Architecture(300, (256,), 4)
+    features, labels = rng.random((400, 300)), np.arange(400) % 4
+    masks, before = Masks(rng.random((2, 300)) < 0.7), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(logits(fit(features, labels, masks, architecture), features))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+    assert np.array_equal(*found)
+
+
 def test_feature_scale_brings_the_mean_square_to_one(data):
     scaled = data[0] / feature_scale(data[0])
 
