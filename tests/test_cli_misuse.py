@@ -3,6 +3,7 @@
 The texts are kept here word for word, with paths replaced.
 """
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -305,3 +306,16 @@ def test_control_c_is_status_130_and_says_what_to_do(monkeypatch, capsys, tiny_c
         cli.main()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "evoprune: stopped; the same command goes on from here.\n"
+
+
+def test_a_full_disk_before_the_search(say, monkeypatch):
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("evoprune.data.examples.Examples.save", full)
+    said = say()
+    assert said.startswith("evoprune: The run folder '")
+    assert said.endswith(
+        "cannot be written: No space left on device.\n          Free disk space or correct the "
+        "permissions, then give the same command again.\n"
+    )

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from evoprune.calibration.cluster import Clusters, kmeans, l2_normalise
 from evoprune.calibration.samplers import Selection
 from evoprune.calibration.store import PoolLabels, save
 from evoprune.config import Config, build, digest
 from evoprune.data.examples import Examples
-from evoprune.errors import DataError, ModelError
+from evoprune.errors import DataError, ModelError, RunFolderError
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
 from evoprune.evaluation.runner import Runner, make_runner
@@ -172,7 +173,14 @@ def prepare(
         f"calibrate {config.calibration.sampler.type}: {len(calibrated.selection)} examples "
         f"from {calibrated.clusters.n_clusters} clusters of {len(calibrated.chosen['pool'])}"
     )
-    digests = _write(config, folder, opened, calibrated)
+    try:
+        digests = _write(config, folder, opened, calibrated)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RunFolderError(
+            f"The run folder '{folder.path}' cannot be written: {reason}.",
+            "Free disk space or correct the permissions, then give the same command again.",
+        ) from error
     name = config.model.name_or_path
     folder.write_manifest(
         {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,13 +15,15 @@ from evoprune.ensemble.costs import Bill, Limit
 from evoprune.ensemble.members import parse_budget
 from evoprune.evaluation.worker import Worker
 from evoprune.front import Front, FrontPoint
+from evoprune.pattern import Pattern
 from evoprune.session import open_session
 
 WIDTHS = {
     "family": "decoder",
     "genes": [
-        {"sites": "layers.*", "drop": True},
-        {"sites": "layers.*.mlp.channels", "keep": [1, 0.5]},
+        {"kind": "block", "drop": True},
+        {"kind": "heads", "keep": [0.5]},
+        {"kind": "channels", "keep": [0.75, 0.5], "round_to": 8},
     ],
 }
 DIGITS = {
@@ -52,6 +55,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes intervals rough, and comparisons fast."""
+    monkeypatch.setattr("evoprune.ensemble.compare.N_BOOT", 40)
+
+
 @dataclass(frozen=True)
 class Made:
     """A prepared run: its worker, and a front of some patterns of its space."""
@@ -59,25 +68,27 @@ class Made:
     worker: Worker
     front: Front
 
+    @property
+    def patterns(self) -> list[Pattern]:
+        """The front's patterns in the order of an ensemble's positions, the dense one last."""
+        points = sorted(self.front, key=lambda point: point.id)
+        return [*(Pattern.from_json(p.pattern) for p in points), self.worker.space.dense]
+
+    @property
+    def options(self) -> list[Any]:
+        """The options of ``patterns``."""
+        return [self.worker.space.options(pattern) for pattern in self.patterns]
+
     def limit(self, budget: str | None = None) -> Limit:
-        """Returns a budget over the front's points and the dense pattern behind them."""
-        runner, space = self.worker.runner, self.worker.space
-        patterns = [*patterns_of(self.front), space.dense]
-        X = space.encode(patterns)
-        bill = Bill(self.worker.table, space, X, runner.shared, runner.frozen)
+        """Returns a budget over ``patterns``."""
+        worker = self.worker
+        X = worker.space.encode(self.patterns)
+        bill = Bill(worker.table, worker.space, X, worker.runner.shared, worker.runner.frozen)
         return Limit(bill, parse_budget(budget, bill.metrics))
-
-
-def patterns_of(front: Front) -> list[Any]:
-    from evoprune.pattern import Pattern
-
-    return [Pattern.from_json(point.pattern) for point in sorted(front, key=lambda p: p.id)]
 
 
 def prepared(settings: dict[str, Any], count: int) -> Made:
     """Returns a run without a search, whose front are some patterns spread over the space."""
-    import numpy as np
-
     session = open_session(load_config(settings), Console(stream=None))
     session.close()
     worker = Worker(session.spec)
@@ -123,5 +134,3 @@ def tiny_digits_run(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Returns a prepared run of small heads on digits with eight points."""
     output = str(tmp_path_factory.mktemp("runs") / "digits")
     return prepared({**DIGITS, "output": output}, 8)
-
-

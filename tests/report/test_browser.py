@@ -65,6 +65,14 @@ def seen(browser: Any, selector: str) -> Any:
     return element
 
 
+def rows_in_view(browser: Any) -> list[Any]:
+    """Returns the rows of the table; figures above it that grow may push it away again."""
+    selector = ".points tbody tr"
+    return until(
+        lambda: seen(browser, ".points") and browser.find_elements("css selector", selector)
+    )
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     return write_report([make_run(tmp_path_factory.mktemp("runs") / "big", Made(5000, 40))])
@@ -79,9 +87,9 @@ def test_it_opens_in_two_seconds(browser, page):
 def test_every_figure_is_drawn_without_an_error(browser, page):
     opened(browser, page)
     for kind in ("front", "space", "progress", "parallel", "survival"):
-        seen(browser, f".chart.{kind}")
         script = f"return performance.getEntriesByName('drawn {kind}').length"
-        until(lambda script=script: browser.execute_script(script))
+        place = f".chart.{kind}"
+        until(lambda p=place, s=script: seen(browser, p) and browser.execute_script(s))
     browser.find_element("id", "theme").click()
     assert errors(browser) == []
 
@@ -99,8 +107,7 @@ def shown(browser: Any, text: str) -> tuple[int, str]:
 
 def test_the_filter_and_sorting_work(browser, page):
     opened(browser, page)
-    seen(browser, ".points")
-    until(lambda: browser.find_elements("css selector", ".points tbody tr"))
+    rows_in_view(browser)
     every, _ = shown(browser, "")
     some, told = shown(browser, "sparsity>=0.5 params<=75%")
     assert 0 < some < every and told == f"{some} of {every}"
@@ -117,8 +124,7 @@ def test_the_filter_and_sorting_work(browser, page):
 
 def test_a_click_shows_the_pattern(browser, page):
     opened(browser, page)
-    seen(browser, ".points")
-    rows = until(lambda: browser.find_elements("css selector", ".points tbody tr"))
+    rows = rows_in_view(browser)
     browser.execute_script("arguments[0].click()", rows[3])
     assert "layers." in browser.find_element("css selector", ".points [data-role=detail]").text
 
