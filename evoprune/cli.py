@@ -136,6 +136,19 @@ def export(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.")
+    ] = None,
+) -> None:
+    """Write a report: one HTML file that needs no network, of one run or several."""
+    from evoprune.report.html import write_report
+
+    print(write_report(runs, output))
+
+
+@app.command()
 def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
     """Pick the calibration set alone, and show its clusters."""
     from evoprune.plan import clusters

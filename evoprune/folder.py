@@ -26,6 +26,7 @@ class RunFolder:
         self.manifest = self.path / "manifest.json"
         self.calibration = self.path / "calibration"
         self.ranks = self.path / "ranks"
+        self.costs = self.path / "costs.csv"
         self.space = self.path / "space.json"
         self.journal = self.path / "journal.jsonl"
         self.front_csv = self.path / "front.csv"

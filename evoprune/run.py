@@ -14,6 +14,7 @@ from evoprune.export.measure import measure_export
 from evoprune.folder import RunFolder
 from evoprune.front import Front
 from evoprune.pattern import Pattern
+from evoprune.report.html import write_report
 from evoprune.search.loop import Budget, Progress
 from evoprune.search.loop import search as search_loop
 from evoprune.session import Session, open_session, space_of
@@ -129,7 +130,7 @@ def search(
     run = Run(session.folder, checked, fronts["search"])
     for pick in checked.export.picks:
         console.say(_exported(pick, run.export(pick)))
-    console.say(f"done      {session.folder.path}")
+    console.say(f"report    {write_report([session.folder.path])}")
     return run
 
 

@@ -23,6 +23,7 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         folder.controls.mkdir(exist_ok=True)
         fronts[name].to_csv(folder.controls / f"{name}.csv")
         fronts[name].to_json(folder.controls / f"{name}.json")
+    write_atomically(folder.costs, _costs(session))
     boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
     volumes = {
         name: {prefix: volume(front, prefix, b) for prefix, b in boxes.items()}
@@ -41,6 +42,19 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
     }
     write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
     _say(session, fronts, volumes, related)
+
+
+def _costs(session: Session) -> str:
+    """Returns what every evaluated pattern costs, as CSV by id: the journal holds measures only."""
+    found = {e.pattern.id: e.pattern for e in session.archive.evaluations("search")}
+    patterns = [found[name] for name in sorted(found)]
+    rows = session.problem.counted(patterns)
+    lines = [",".join(["id", *(rows[0] if rows else [])])]
+    lines += [
+        ",".join([pattern.id, *(repr(value) for value in row.values())])
+        for pattern, row in zip(patterns, rows, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def volume(front: Front, split: str, box: Box) -> float:

@@ -4,10 +4,11 @@ Members have whole weights: a member that was chosen twice counts as two.
 
 - ``probability``: the mean of the members' probabilities.
 - ``logit``: the mean of their logits, which is the normalised geometric mean of probabilities.
-- ``vote``: every member votes for its most likely class; a tie goes to the class with the larger
-  mean probability. A vote alone gives no probabilities: here the members' mean opinion is one vote
-  more, which is split. With v of W votes and a mean probability p a class gets (v + p) / (W + 1);
-  the split vote decides nothing but ties.
+- ``vote``: every member votes for its most likely class, and a tie goes to the class with the
+  larger mean probability. A vote has no probabilities of its own: it says which class comes first.
+  Those of the ensemble are the mean ones, in which the class that won the vote and the most likely
+  one change places where they differ; so likelihood and calibration are those of averaging, and
+  the most likely class is that of the vote.
 - ``vote_smallest``: as ``vote``, but a tie goes to the smallest label, as in MO-EvoPruneDeepTL.
 """
 
@@ -78,17 +79,14 @@ def combined(logits: "torch.Tensor", rule: str, weights: Sequence[int] = ()) -> 
     for member, count in zip(logits, counts.tolist(), strict=True):
         first = member.argmax(dim=-1, keepdim=True)
         votes.scatter_add_(-1, first, torch.full_like(first, count, dtype=votes.dtype))
-    if rule == "vote_smallest":
-        mean = _smallest_first(votes, mean)
-    return torch.logaddexp(votes.log(), mean) - (counts.sum() + 1).log()
-
-
-def _smallest_first(votes: "torch.Tensor", mean: "torch.Tensor") -> "torch.Tensor":
-    """Returns the split vote (…, C) with the largest share of the tied given to the smallest."""
-    import torch
-
     tied = votes == votes.amax(dim=-1, keepdim=True)
-    smallest = tied.to(torch.uint8).argmax(dim=-1, keepdim=True)
-    largest = mean.masked_fill(~tied, -torch.inf).argmax(dim=-1, keepdim=True)
-    small, large = mean.gather(-1, smallest), mean.gather(-1, largest)
-    return mean.scatter(-1, largest, small).scatter(-1, smallest, large)
+    # The arg-max of equal numbers is the first.
+    by = torch.zeros_like(mean) if rule == "vote_smallest" else mean
+    return _first(mean, by.masked_fill(~tied, -torch.inf).argmax(dim=-1, keepdim=True))
+
+
+def _first(mean: "torch.Tensor", winner: "torch.Tensor") -> "torch.Tensor":
+    """Returns log-probabilities (…, C) in which the winner (…, 1) has the largest."""
+    largest = mean.argmax(dim=-1, keepdim=True)
+    small, large = mean.gather(-1, winner), mean.gather(-1, largest)
+    return mean.scatter(-1, largest, small).scatter(-1, winner, large)

@@ -1,7 +1,7 @@
 """What an ensemble costs: stored once what members share, run as often as members answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -97,11 +97,14 @@ class Limit:
 
     bill: Bill
     constraint: Constraint | None
+    _known: dict[tuple[int, ...], bool] = field(default_factory=dict, repr=False, compare=False)
 
     def fits(self, members: Sequence[int]) -> bool:
         """Returns whether these members together keep to the budget."""
         if self.constraint is None:
             return True
-        name = self.constraint.name
-        total = np.array([self.bill.run(name, members)])
-        return not self.constraint.violation(total, self.bill.dense(name))[0]
+        key, name = tuple(sorted(members)), self.constraint.name
+        if key not in self._known:
+            total = np.array([self.bill.run(name, key)])
+            self._known[key] = not self.constraint.violation(total, self.bill.dense(name))[0]
+        return self._known[key]

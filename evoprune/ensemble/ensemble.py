@@ -187,14 +187,8 @@ def select(worker: Worker, front: Front, recipe: Recipe, name: str | None = None
         recipe,
         _members(chosen.mixture, patterns),
         _costs(bill, chosen.mixture, members, n_clusters),
-        {
-            "split": "validation",
-            "examples": len(np.unique(everyone.rows)),
-            "positions": len(everyone.rows),
-            "front": len(points),
-            "steps": [_readable(step, patterns) for step in chosen.steps],
-            "losses": {key: everyone.loss(m, "nll")[1] for key, m in contenders.items()},
-        },
+        _seen(everyone, contenders)
+        | {"steps": [_readable(step, patterns) for step in chosen.steps]},
         {key: ids for key, ids in named.items() if key != comparison.ENSEMBLE},
         origin=_origin(worker),
     )
@@ -326,6 +320,17 @@ def _members(mixture: Mixture, patterns: Sequence[Pattern]) -> tuple[Member, ...
 def _ids(mixture: Mixture, patterns: Sequence[Pattern]) -> Any:
     ids = [patterns[i].id for i in mixture.members]
     return ids[0] if len(ids) == 1 else ids
+
+
+def _seen(everyone: Predictions, contenders: Mapping[str, Mixture]) -> dict[str, Any]:
+    """Returns what selection read, and how the contenders did there."""
+    return {
+        "split": "validation",
+        "examples": len(np.unique(everyone.rows)),
+        "positions": len(everyone.rows),
+        "front": len(everyone) - 1,
+        "nll": {name: everyone.loss(m, "nll")[0] for name, m in contenders.items()},
+    }
 
 
 def _readable(step: Mapping[str, object], patterns: Sequence[Pattern]) -> dict[str, object]:

@@ -54,4 +54,4 @@ class Mixture:
             chosen = self.members
             return combined(logits[chosen], self.rule, [self.weights[i] for i in chosen])
         who = torch.tensor([self.routes[int(c)] for c in clusters], device=logits.device)
-        return logits[who, torch.arange(logits.shape[1], device=logits.device)]
+        return logits[who, torch.arange(len(who), device=logits.device)]

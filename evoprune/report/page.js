@@ -568,8 +568,14 @@ const watcher = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     watcher.unobserve(target);
-    if (target.dataset.chart) draw(target);
-    else startTable(target);
+    // One that fails must not keep the others from being drawn.
+    try {
+      if (target.dataset.chart) draw(target);
+      else startTable(target);
+    } catch (error) {
+      console.error(error);
+      instead(target, `This cannot be drawn: ${error.message}`);
+    }
   }
 }, { rootMargin: "150px" });
 
