@@ -158,15 +158,19 @@ def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list
 
 
 def _sites(config: str | None) -> Rows:
+    from evoprune.evaluation.prepare import open_experiment
     from evoprune.families.load import family_of, load_model
 
     if config is None:
         raise ConfigError(
             "Whose sites?", "Name a configuration or a model folder: evoprune ls sites MODEL."
         )
-    name = load_config(config).model.name_or_path if config.endswith(".yaml") else config
-    model = load_model(resolved(name))
-    family = family_of(model)
+    if config.endswith(".yaml"):
+        opened = open_experiment(load_config(config))
+        family, model = opened.family, opened.model
+    else:
+        model = load_model(resolved(config))
+        family = family_of(model)
     table = family.table(model, 1)
     under: dict[str, float] = {}
     for row in table.tensors():

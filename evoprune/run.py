@@ -9,11 +9,13 @@ from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
+from evoprune.errors import ExportError
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.export.measure import measure_export
 from evoprune.folder import RunFolder
 from evoprune.front import Front
 from evoprune.pattern import Pattern
+from evoprune.registry import FAMILIES
 from evoprune.report.html import write_report
 from evoprune.search.loop import Budget, Progress
 from evoprune.search.loop import search as search_loop
@@ -69,6 +71,11 @@ class Run:
         point = self.front.pick(pick)
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
+        if not hasattr(FAMILIES.load(manifest["family"]), "keep_blocks"):
+            raise ExportError(
+                f"Models of the family '{manifest['family']}' cannot be exported.",
+                "Its patterns are in front.json, by site in space.json; export is for decoders.",
+            )
         source = Source(
             folder=self.folder.ranks,
             name_or_path=manifest["source"],

@@ -54,7 +54,8 @@ def rows(
     A row has ``name``, ``metric``, ``split``, ``value``, ``low``, ``high`` (95 % bootstrap) and
     ``goal``. The name ``ensemble - best_single`` is a difference; ``random`` stands for the mean
     over the random sets, and its rows also say ``beaten``, the share of the sets that the ensemble
-    is better than. Without a value, as of an AUROC without outside examples, there is no row.
+    is better than. A metric that has no value for the ensemble has no rows: the AUROC without
+    outside examples, or of routed members without centroids.
 
     Args:
         scored: tables by contender and pass; the random sets are called ``random 0`` ….
@@ -65,6 +66,8 @@ def rows(
     point = _values(scored, dense, measured)
     made = []
     for metric, objective in measured.items():
+        if not math.isfinite(point[ENSEMBLE][metric]):
+            continue
         for name in _names(point):
             value, drawn = _of(point, name, metric), _of(resampled, name, metric)
             made.append(_row(name, metric, objective, value, drawn))
