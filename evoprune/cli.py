@@ -136,6 +136,40 @@ def export(
 
 
 @app.command()
+def ensemble(
+    run: RunArgument,
+    method: Annotated[
+        str, typer.Option(help="greedy, disagreement, double_fault, percentile, random or routed.")
+    ] = "greedy",
+    combine: Annotated[str, typer.Option(help="probability, logit or vote.")] = "probability",
+    budget: Annotated[
+        str, typer.Option(help="Of all members together, such as 'flops<=100%'; 'none' for none.")
+    ] = "flops<=100%",
+    size: Annotated[int | None, typer.Option(help="The most members.")] = None,
+    least: Annotated[int, typer.Option(help="The fewest members, of greedy.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Of its folder.")] = None,
+) -> None:
+    """Make an ensemble of points of a front, and compare it with single models."""
+    from evoprune.ensemble.members import Recipe
+    from evoprune.run import Run
+
+    bound = None if budget == "none" else budget
+    recipe = Recipe(method, combine, bound, size=size, least=least)
+    opened = Run.load(run)
+    made = opened.ensemble(recipe, name)
+    folder = run / "ensembles" / made.name
+    print(f"{folder}: {len(made.members)} members; all measures in ensemble.json")
+    shown = {*opened.front.goals, "nll", "ece"}
+    chosen = [row for row in made.rows if row["metric"] in shown]
+    rows = [[str(row.get(key, "")) for key in ("name", "metric", "split")] for row in chosen]
+    for cells, row in zip(rows, chosen, strict=True):
+        low, high = row.get("low"), row.get("high")
+        interval = f"[{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
+        cells += [f"{row['value']:.4f}", interval]
+    _table(["who", "metric", "split", "value", "95 %"], rows)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     output: Annotated[

@@ -57,7 +57,7 @@ def examine(run: Path) -> tuple[list[str], Rows]:
         return ["what", "found"], rows
     front = Front.from_json(folder.front_json)
     rows.append(["front", f"{len(front)} points"])
-    space = space_of(folder.load(), folder)
+    space = space_of(folder)
     for point in front:
         rung, reason = rung_of(space, Pattern.from_json(point.pattern))  # type: ignore[arg-type]
         rows.append([f"export {point.id}", f"{rung}: {reason}"])

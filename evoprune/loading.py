@@ -11,13 +11,14 @@ OWN_CODE = "modeling_evoprune.py"
 
 
 def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any:
-    """Returns an exported language model in evaluation mode.
+    """Returns an exported language model, or an ensemble, in evaluation mode.
 
     No code from the folder is run: a model with layers unlike each other is built by the modelling
     file that evoprune ships, and only if the folder's own file is the same.
 
     Args:
-        path: the folder of the export, or of what its ``save_pretrained`` wrote.
+        path: the folder of the export, or of what its ``save_pretrained`` wrote; or of an
+            ensemble, in its run or saved by itself.
         dtype: of the weights, such as ``bfloat16``; as they are stored by default.
         device: where the model is put.
 
@@ -30,6 +31,10 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
     from evoprune.families.load import quiet_transformers
 
     folder = Path(path)
+    if (folder / "ensemble.json").is_file():
+        from evoprune.ensemble.module import load_ensemble
+
+        return load_ensemble(folder, device)
     kind = _class_of(folder, _config(folder))
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"'{dtype}' is no dtype.", "Use float32, bfloat16, float16 or float64.")

@@ -9,6 +9,9 @@ from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
+from evoprune.ensemble.ensemble import Ensemble
+from evoprune.ensemble.ensemble import ensemble as make_ensemble
+from evoprune.ensemble.members import Recipe
 from evoprune.errors import ExportError
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.export.measure import measure_export
@@ -19,7 +22,7 @@ from evoprune.registry import FAMILIES
 from evoprune.report.html import write_report
 from evoprune.search.loop import Budget, Progress
 from evoprune.search.loop import search as search_loop
-from evoprune.session import Session, open_session, space_of
+from evoprune.session import Session, open_session, space_of, worker_of
 from evoprune.summary import write_fronts
 
 
@@ -89,7 +92,7 @@ class Run:
         tokens = examples.clean.arrays["tokens"]
         made = export_pattern(
             source,
-            space_of(self.config, self.folder),
+            space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             Path(path) if path is not None else self.folder.models / point.id,
             scores=point.values,
@@ -102,6 +105,22 @@ class Run:
         if measure:
             measure_export(made.path, source, tokens[:8])
         return made
+
+    def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
+        """Returns an ensemble of points of the front, written to ``ensembles/<name>``.
+
+        Members are chosen on validation; the comparison with the best member, the best single
+        point, an equal-cost single model and random sets is read on report.
+
+        Args:
+            recipe: how to choose and combine; greedy by probability at the dense model's FLOPs.
+            name: of its folder; made of the recipe by default.
+
+        Raises:
+            EvopruneError: the recipe makes no sense, or nothing fits its budget.
+        """
+        worker = worker_of(self.config, self.folder)
+        return make_ensemble(worker, self.front, recipe or Recipe(), name)
 
 
 def search(

@@ -1,5 +1,6 @@
 """A prepared run: its problem, what is known of it, and the workers to learn more."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from evoprune.config import Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import control
-from evoprune.errors import SpaceError
+from evoprune.errors import RunFolderError, SpaceError
 from evoprune.evaluation.prepare import prepare
-from evoprune.evaluation.worker import WorkerSpec, cost_table
+from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.protocols import CostObjective, Evaluator, Objective
@@ -168,12 +169,26 @@ def _problem(
     return spec, problem
 
 
-def space_of(config: Config, folder: RunFolder) -> Space:
-    """Returns the space of a prepared run."""
-    manifest = folder.read_manifest() or {}
-    family = FAMILIES.load(manifest["family"])()
-    model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    return config.space.build(family.sites(model))
+def space_of(folder: RunFolder) -> Space:
+    """Returns the space of a prepared run.
+
+    Raises:
+        RunFolderError: its file is missing or damaged.
+    """
+    try:
+        return Space.from_json(json.loads(folder.space.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"'{folder.space}' cannot be read: {' '.join(str(error).split())}.",
+            "Restore it, or search again in another `output`.",
+        ) from error
+
+
+def worker_of(config: Config, folder: RunFolder) -> Worker:
+    """Returns a worker, in this process, on a prepared run."""
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    return Worker(_problem(config, folder, *_measures(config))[0])
 
 
 def worker_count(config: Config) -> int:

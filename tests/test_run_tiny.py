@@ -1,10 +1,14 @@
 """A whole search of each tiny model, its resumption, and its front."""
 
+import sys
+
 import pytest
 
 import evoprune
-from evoprune.errors import RunFolderError
+from evoprune import cli
+from evoprune.errors import ConfigError, RunFolderError
 from evoprune.journal import read_journal
+from evoprune.many import compare, search_seeds, seeds_of
 
 
 def evaluations(run):
@@ -51,3 +55,31 @@ def test_a_damaged_configuration_of_a_run_is_told(tiny_config):
         run.folder.config.write_text(damage)
         with pytest.raises(RunFolderError, match=r"config.yaml' is damaged"):
             evoprune.Run.load(run.folder.path)
+
+
+def test_a_front_makes_an_ensemble_and_a_report(tiny_config, monkeypatch, capsys):
+    run = evoprune.search(tiny_config(), quiet=True)
+    place = str(run.folder.path)
+    monkeypatch.setattr(sys, "argv", ["evoprune", "ensemble", place, "--budget", "none"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert "members" in said and "equal_cost" in said
+    assert list((run.folder.path / "ensembles").glob("*/ensemble.json"))
+    assert (run.folder.path / "report.html").stat().st_size > 1_000_000
+
+
+def test_seeds_make_runs_that_are_merged_and_compared(tiny_config, tmp_path):
+    settings = tiny_config(output=str(tmp_path / "seeds"))
+    runs = search_seeds(settings, [], seeds_of("0-1"), quiet=True)
+    header, rows = compare([run.folder.path for run in runs])
+    assert [run.folder.path.name for run in runs] == ["seed-0", "seed-1"]
+    assert header[0] == "run" and rows[-1][0] == "mean ± std"
+    assert (tmp_path / "seeds" / "super_front.csv").is_file()
+
+
+@pytest.mark.parametrize("text", ["", "4-1", "a", "1,,2", "-3", "0-99999999"])
+def test_seeds_that_cannot_be_read(text):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        seeds_of(text)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from evoprune.calibration.cluster import Clusters, kmeans, l2_normalise
 from evoprune.calibration.samplers import Selection
@@ -218,6 +219,8 @@ def _write(
     pool = opened.pools["search"].take(calibrated.chosen["pool"])
     labels = PoolLabels(pool.keys, pool.kinds, pool.digest)
     save(folder.calibration, calibrated.selection, calibrated.clusters, labels)
+    centroids = np.ascontiguousarray(calibrated.clusters.centroids)
+    save_file({"centroids": centroids}, folder.calibration / "centroids.safetensors")
     rungs = tuple(rung.samples for rung in config.rungs)
     for split, examples in bare.items():
         scored = _dense(runner, examples, rungs if split == "search" else ())

@@ -121,7 +121,7 @@ def _survival(of: str) -> str:
 def _points(of: str) -> str:
     """Returns the place of the table, with its filter."""
     return (
-        f"<div class=points data-of={of}><div class=controls>"
+        f"<div class=listing data-of={of}><div class=controls>"
         f'<label class=grow>filter <input type=search placeholder="{FILTER}" data-role=filter '
         f"spellcheck=false></label>{_SPLIT}<output data-role=count></output></div>"
         "<p class=caption data-role=caption></p>"

@@ -78,7 +78,7 @@ function fill(select, options, chosen) {
 }
 
 function controls(el, d) {
-  const root = el.closest(".figure, .points");
+  const root = el.closest(".figure, .listing");
   const pick = (role) => find(`select[data-role=${role}]`, root);
   const objectives = Object.keys(d.goals);
   const named = d.names.map((n) => [n, n]);
@@ -92,7 +92,7 @@ function controls(el, d) {
 }
 
 const caption = (el, text) => {
-  find("[data-role=caption]", el.closest(".figure, .points")).textContent = text;
+  find("[data-role=caption]", el.closest(".figure, .listing")).textContent = text;
 };
 
 function instead(el, text) {
@@ -251,7 +251,7 @@ function words(d, [kind, where, i]) {
 }
 
 function detail(el, d, at) {
-  const box = find("[data-role=detail]", el.closest(".figure, .points"));
+  const box = find("[data-role=detail]", el.closest(".figure, .listing"));
   const [kind, where, i] = at;
   const part = kind === "front" ? d.fronts[where] : d.dots[where];
   const lines = words(d, at);
@@ -579,7 +579,7 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "150px" });
 
-for (const el of all(".points")) watcher.observe(el);
+for (const el of all(".listing")) watcher.observe(el);
 
 // Plotly is long: the page is shown and can be read before it is run.
 addEventListener("load", () => setTimeout(() => {

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from evoprune.ensemble.combine import combine
 from evoprune.ensemble.ensemble import ensemble
 from evoprune.ensemble.members import Recipe
 from evoprune.ensemble.module import Sampling, load_ensemble
+from evoprune.ensemble.routed import nearest, read_centroids
 from evoprune.ensemble.store import save_ensemble
 from evoprune.errors import ExportError, ModelError
 from evoprune.families.stages import forward
@@ -104,16 +104,19 @@ def test_text_ends_where_the_end_token_is_drawn(language):
     assert module.generate(tokens, max_new_tokens=5).tolist() == [[*tokens[0].tolist(), ended]]
 
 
-def write_centroids(run):
-    centroids = np.random.default_rng(0).normal(size=(3, run.worker.model.config.hidden_size))
-    path = run.worker.folder / "calibration" / "centroids.safetensors"
-    save_file({"centroids": centroids}, path)
-    return path
+def centroids_of(run):
+    """Returns where a run keeps the centroids of its clusters."""
+    return run.worker.folder / "calibration" / "centroids.safetensors"
 
 
-def test_routed_inputs_go_to_the_member_of_their_cluster(tiny_language_run):
+def test_routed_inputs_go_to_the_member_of_their_cluster(tiny_language_run, tmp_path):
     found, folder = made(tiny_language_run, Recipe("routed", budget=None), "routed")
-    module, tokens = load_ensemble(folder), drawn(4)
+    path = centroids_of(tiny_language_run)
+    path.rename(tmp_path / "aside")
+    try:
+        module, tokens = load_ensemble(folder), drawn(4)
+    finally:
+        (tmp_path / "aside").rename(path)
     who = {c: i for i, member in enumerate(found.members) for c in member.clusters}
     answer = module(tokens, clusters=[0, 1, 2, 0]).logits
     for row, cluster in enumerate([0, 1, 2, 0]):
@@ -126,25 +129,20 @@ def test_routed_inputs_go_to_the_member_of_their_cluster(tiny_language_run):
 def test_routed_inputs_are_looked_up_by_the_centroids(tiny_language_run):
     run = tiny_language_run
     _, folder = made(run, Recipe("routed", budget=None), "looked-up")
-    path = write_centroids(run)
-    try:
-        module, clean = load_ensemble(folder), run.worker.examples("validation").clean
-        row = int(np.argmax(clean.arrays["lengths"] == 32))
-        tokens = torch.from_numpy(clean.arrays["tokens"][row : row + 1])
-        from evoprune.ensemble.routed import nearest, read_centroids
-
-        embedding = run.worker.runner.embedding(clean)[row : row + 1]
-        cluster = nearest(embedding, read_centroids(path))
-        assert torch.equal(module(tokens).logits, module(tokens, clusters=cluster).logits)
-        assert module.generate(tokens, max_new_tokens=3).shape[1] <= 35
-    finally:
-        path.unlink()
+    module, clean = load_ensemble(folder), run.worker.examples("validation").clean
+    row = int(np.argmax(clean.arrays["lengths"] == 32))
+    tokens = torch.from_numpy(clean.arrays["tokens"][row : row + 1])
+    embedding = run.worker.runner.embedding(clean)[row : row + 1]
+    cluster = nearest(embedding, read_centroids(centroids_of(run)))
+    assert cluster == clean.groups[row]
+    assert torch.equal(module(tokens).logits, module(tokens, clusters=cluster).logits)
+    assert module.generate(tokens, max_new_tokens=3).shape[1] <= 35
 
 
 def test_a_saved_ensemble_needs_its_run_no_more(language, tiny_language_run, tmp_path):
     found, folder = language
     saved = save_ensemble(found, tiny_language_run.worker.folder, tmp_path / "saved", None)
-    held = {"base.safetensors", "config.json", "ensemble.json"}
+    held = {"base.safetensors", "config.json", "ensemble.json", "centroids.safetensors"}
     assert {path.name for path in saved.iterdir()} == held
     assert torch.equal(load_ensemble(saved)(drawn()).logits, load_ensemble(folder)(drawn()).logits)
     save_ensemble(found, tiny_language_run.worker.folder, saved, None)
@@ -171,7 +169,8 @@ def test_heads_answer_as_they_were_scored(method, tiny_digits_run, tmp_path):
     clean = run.worker.examples("report").clean
     clusters = clean.groups if method == "routed" else None
     logp = load_ensemble(saved)(torch.from_numpy(clean.arrays["features"]), clusters)
-    assert {path.name for path in saved.iterdir()} == {"ensemble.json", "members.safetensors"}
+    held = {"ensemble.json", "members.safetensors", "centroids.safetensors"}
+    assert {path.name for path in saved.iterdir()} == held
     nll = -logp[torch.arange(len(clean)), torch.from_numpy(clean.arrays["labels"])].mean()
     row = next(r for r in found.rows if (r["name"], r["metric"]) == ("ensemble", "nll"))
     assert float(nll) == pytest.approx(row["value"], abs=1e-5)

@@ -67,9 +67,9 @@ def seen(browser: Any, selector: str) -> Any:
 
 def rows_in_view(browser: Any) -> list[Any]:
     """Returns the rows of the table; figures above it that grow may push it away again."""
-    selector = ".points tbody tr"
+    selector = ".listing tbody tr"
     return until(
-        lambda: seen(browser, ".points") and browser.find_elements("css selector", selector)
+        lambda: seen(browser, ".listing") and browser.find_elements("css selector", selector)
     )
 
 
@@ -104,7 +104,7 @@ def shown(browser: Any, text: str) -> tuple[int, str]:
         "f.dispatchEvent(new Event('input'))",
         text,
     )
-    rows = browser.find_elements("css selector", ".points tbody tr")
+    rows = browser.find_elements("css selector", ".listing tbody tr")
     return len(rows), browser.find_element("css selector", "[data-role=count]").text
 
 
@@ -119,8 +119,8 @@ def test_the_filter_and_sorting_work(browser, page):
     assert "no column 'foo'" in shown(browser, "foo>=1")[1]
     assert "not understood" in shown(browser, "sparsity>=high")[1]
     shown(browser, "")
-    browser.find_elements("css selector", ".points th button")[1].click()
-    cells = browser.find_elements("css selector", ".points tbody td:nth-child(2)")
+    browser.find_elements("css selector", ".listing th button")[1].click()
+    cells = browser.find_elements("css selector", ".listing tbody td:nth-child(2)")
     values = [float(cell.text.split()[0]) for cell in cells[:20]]
     assert values == sorted(values)
 
@@ -129,7 +129,7 @@ def test_a_click_shows_the_pattern(browser, page):
     opened(browser, page)
     rows = rows_in_view(browser)
     browser.execute_script("arguments[0].click()", rows[3])
-    assert "layers." in browser.find_element("css selector", ".points [data-role=detail]").text
+    assert "layers." in browser.find_element("css selector", ".listing [data-role=detail]").text
 
 
 def test_markup_in_names_does_nothing(browser, tmp_path):
