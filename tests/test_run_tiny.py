@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import yaml
 
 import evoprune
 from evoprune import cli
@@ -83,3 +84,28 @@ def test_seeds_make_runs_that_are_merged_and_compared(tiny_config, tmp_path):
 def test_seeds_that_cannot_be_read(text):
     with pytest.raises(ConfigError, match="cannot be read"):
         seeds_of(text)
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_llama_untied"])
+def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, capsys, request):
+    folder, config = request.getfixturevalue(model), tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump(tiny_config(model={"name_or_path": str(folder)})))
+    run, heard = str(tmp_path / "run"), {}
+    for verb in (
+        ["plan", str(config)],
+        ["calibrate", str(config)],
+        ["search", str(config), f"output={run}"],
+        ["front", run],
+        ["export", run, "-p", "sparsity>=0.2", "-o", str(tmp_path / "model")],
+        ["doctor", run],
+        ["report", run],
+        ["ls", "sites", str(folder)],
+    ):
+        monkeypatch.setattr(sys, "argv", ["evoprune", *verb])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        heard[verb[0]] = capsys.readouterr().out
+        assert stop.value.code == 0, (verb, heard[verb[0]])
+    assert "one dense pass" in heard["plan"] and "purity" in heard["calibrate"]
+    assert "verified in a fresh process" in heard["export"] and "layers.0.mlp" in heard["ls"]
+    assert "evaluations" in heard["doctor"] and "report_" in heard["front"]

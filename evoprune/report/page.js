@@ -174,14 +174,16 @@ function dots(d, pick) {
   const part = d.dots[pick.split];
   const [x, y] = [pick.x, pick.y].map((n) => part.values[n]);
   if (!x || !y) return [];
-  let at = part.ids.map((_, i) => i).filter((i) => x[i] !== null && y[i] !== null);
+  const fronts = new Set(d.fronts.flatMap((front) => front.ids));
+  let at = part.ids.map((_, i) => i)
+    .filter((i) => x[i] !== null && y[i] !== null && !fronts.has(part.ids[i]));
   const fast = at.length > GL_ABOVE && webgl();
   if (at.length > GL_ABOVE && !fast) {
     const step = Math.ceil(at.length / GL_ABOVE);
     at = at.filter((_, i) => i % step === 0);
   }
   return [{
-    type: fast ? "scattergl" : "scatter", mode: "markers", name: `evaluated (${part.total})`,
+    type: fast ? "scattergl" : "scatter", mode: "markers", name: "also evaluated",
     x: at.map((i) => x[i]), y: at.map((i) => y[i]),
     text: at.map((i) => hover(d, part, i, pick.split)), hoverinfo: "text",
     customdata: at.map((i) => ["dots", pick.split, i]),
@@ -223,7 +225,7 @@ function drawFront(el, d) {
   });
   const total = d.dots[pick.split].total;
   const behind = faint.length
-    ? `Faint: ${faint[0].x.length} of the ${total} patterns evaluated there. `
+    ? `Faint: ${faint[0].x.length} of the ${total} patterns evaluated there, fronts left out. `
     : total ? `The ${total} patterns evaluated there are not shown: their costs are not stored. ` : "";
   const ends = pick.split === "report" ? "Bars are 95 % bootstrap intervals. " : "";
   caption(el, `${pick.y} against ${pick.x} on the ${SPLITS[pick.split]} split; ↑ more is better, `
