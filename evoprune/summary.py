@@ -36,12 +36,26 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         "n_eval": found.n_eval,
         "tokens": found.tokens,
         "search_hypervolume": found.hypervolume,
+        "measures": _measures(session),
         "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
         "hypervolumes": volumes,
         "correlations": {" ~ ".join(pair): value for pair, value in related.items()},
     }
     write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
     _say(session, fronts, volumes, related)
+
+
+def _measures(session: Session) -> dict[str, dict[str, str]]:
+    """Returns goal, unit and words of everything measured, for readers without its plug-in."""
+    return {
+        name: {"goal": made.goal, "unit": made.unit, "words": " ".join(_words(made).split())}
+        for name, made in session.problem.measures.items()
+    }
+
+
+def _words(made: object) -> str:
+    """Returns the first paragraph of a part's documentation, without its name."""
+    return (made.__doc__ or "").split("\n\n")[0].rpartition("``: ")[2]
 
 
 def _costs(session: Session) -> str:
