@@ -86,7 +86,9 @@ def test_seeds_that_cannot_be_read(text):
         seeds_of(text)
 
 
-@pytest.mark.parametrize("model", ["tiny_llama", "tiny_llama_untied"])
+@pytest.mark.parametrize(
+    "model", [pytest.param("tiny_llama", marks=pytest.mark.slow), "tiny_llama_untied"]
+)
 def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, capsys, request):
     folder, config = request.getfixturevalue(model), tmp_path / "mine.yaml"
     config.write_text(yaml.safe_dump(tiny_config(model={"name_or_path": str(folder)})))

@@ -47,6 +47,7 @@ def test_a_fresh_process_finds_the_same_logits(
     assert done.max_error is not None and done.max_error < 1e-5
 
 
+@pytest.mark.slow  # a fresh process of its own
 def test_bfloat16_weights_are_verified_in_float32(make_source: Callable, tmp_path: Path) -> None:
     made = make_source("Qwen2", "float32")
     text = '{"do_sample": false, "temperature": 0.7, "eos_token_id": [2, 3]}'

@@ -178,7 +178,7 @@ def test_what_cannot_be_loaded_says_why(make_source: Callable, tmp_path: Path) -
         load(done.path)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_added_biases_are_exported(make_source: Callable, tmp_path: Path, dtype: str) -> None:
     made = with_adapt(make_source(dtype="float64" if dtype == "float64" else "float32"))
     levels = [1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
@@ -199,6 +199,7 @@ def test_equal_widths_with_added_biases_are_no_stock_model(
     assert "which LlamaForCausalLM does not have" in done.reason
 
 
+@pytest.mark.slow  # a fresh process of its own
 def test_biases_that_the_class_has_stay_homogeneous(make_source: Callable, tmp_path: Path) -> None:
     made = with_adapt(make_source(attention_bias=True, mlp_bias=True))
     done = export(made, tmp_path / "out", [1] * 10, WIDTHS, verify=True)
