@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -336,8 +336,3 @@ def _count(option: Option, site: Site) -> int:
     if isinstance(option, Drop):
         return 0
     return option.units if isinstance(option, Keep) else option.count
-
-
-def sites_by_name(sites: Sequence[Site]) -> dict[str, Site]:
-    """Returns sites by name, in their order."""
-    return {site.name: site for site in sites}

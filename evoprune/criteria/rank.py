@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from evoprune.costs import CostTable, entries
+from evoprune.costs import entries
 from evoprune.criteria.subject import Subject
 
 
@@ -26,8 +26,3 @@ def permute(subject: Subject, orders: Mapping[str, np.ndarray]) -> None:
             tensor = subject.tensor(row)
             index = torch.from_numpy(entries(dim, orders)).to(tensor.device)
             tensor.data = tensor.data.index_select(axis, index)
-
-
-def ranked_sites(table: CostTable) -> set[str]:
-    """Returns the sites whose units some tensor holds: those that can be ranked."""
-    return {part.site for row in table.tensors() for dim in row.dims for part in dim if part.site}

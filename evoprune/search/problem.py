@@ -25,7 +25,6 @@ class Problem:
         objectives: what is traded off, by name, in order.
         constraints: bounds on objectives or costs.
         measures: every objective that a name may refer to, also those that are only reported.
-        tokens: dense-equivalent tokens of one evaluation of the dense model at the top rung.
     """
 
     space: Space
