@@ -1,5 +1,6 @@
 """The command line: verbs that call the API, and errors in two sentences."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -29,14 +30,18 @@ Overrides = Annotated[
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts."),
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="A Python file that registers parts, beside those that CONFIG names; repeatable.",
+    ),
 ]
 
 
 def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[str]:
     found = list(overrides or [])
     if plugins:
-        found.append(f"plugins=[{', '.join(repr(plugin) for plugin in plugins)}]")
+        found.append(f"plugins+={json.dumps(plugins)}")
     return found
 
 
@@ -107,6 +112,7 @@ def export(
             help="knee, best:OBJECTIVE, constraints such as 'params<=60%', or an id; repeatable.",
         ),
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every point of the front.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder to write (one pick).")
     ] = None,
@@ -120,12 +126,14 @@ def export(
     from evoprune.errors import ConfigError
     from evoprune.run import Run
 
-    picks = pick or ["knee"]
+    if every and pick:
+        raise ConfigError("Both --all and --pick are given.", "Leave one of them out.")
+    found = Run.load(run)
+    picks = [point.id for point in found.front] if every else pick or ["knee"]
     if output is not None and len(picks) > 1:
         raise ConfigError(
             f"One folder cannot hold {len(picks)} models.", "Leave --output out, or pick one."
         )
-    found = Run.load(run)
     for each in picks:
         made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
@@ -217,10 +225,18 @@ def doctor(
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="A run folder to examine.")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged lines of its journal aside first.")
+    ] = False,
 ) -> None:
     """Check this machine, or a run: what it holds and which exports its front allows."""
-    from evoprune.doctor import examine, machine
+    from evoprune.doctor import examine, machine, mend
+    from evoprune.errors import ConfigError
 
+    if repair:
+        if run is None:
+            raise ConfigError("There is no run to repair.", "Name its folder.")
+        print(mend(run))
     header, rows = machine() if run is None else examine(run)
     _table(header, rows)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -27,6 +27,7 @@ from evoprune.shipped import find
 from evoprune.space import Site, Space
 
 Count = Annotated[int, Field(ge=1)]
+EXECUTION = {"workers", "controls", "export", "loggers", "output"}
 
 
 class _Section(BaseModel):
@@ -100,18 +101,28 @@ class RungConfig(_Section):
     keep: float | None = Field(default=None, gt=0, lt=1)
 
 
+SIZES = ("n_eval", "n_gen", "tokens", "seconds", "patience")
+
+
 class SearchConfig(_Section):
-    """The algorithm, its budget and its seed (pymoo's words)."""
+    """The algorithm, its budget and its seed (pymoo's words).
+
+    The first bound that is reached ends the search: evaluations, generations, dense-equivalent
+    tokens, seconds, or generations without a larger hypervolume (``patience``).
+    """
 
     algorithm: Part = Part(type="nsga2")
     n_eval: Count | None = None
     n_gen: Count | None = None
+    tokens: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
+    patience: Count | None = None
     seed: int = Field(default=0, ge=0)
     warm_starts: tuple[str, ...] = ("dense", "uniform", "last_k")
 
     @model_validator(mode="after")
     def _some_end(self) -> "SearchConfig":
-        if self.n_eval is None and self.n_gen is None:
+        if all(getattr(self, size) is None for size in SIZES):
             raise ValueError("a search needs an end: set n_eval or n_gen")
         return self
 
@@ -130,13 +141,37 @@ class ExportConfig(_Section):
 
 
 class WorkersConfig(_Section):
-    """Who evaluates: this process, or Ray actors on this machine or a cluster."""
+    """Who evaluates: this process, or Ray actors on this machine or a cluster.
+
+    ``num_cpus``, ``num_gpus`` and ``resources`` are what Ray sets aside for each actor
+    (``num_cpus`` is its ``threads`` by default); ``runtime_env`` is passed to it as it is.
+    """
 
     backend: Literal["auto", "local", "ray"] = "auto"
     count: Count | Literal["auto"] = "auto"
     threads: Count = 1
+    num_cpus: float | None = Field(default=None, gt=0)
     num_gpus: float = Field(default=0, ge=0)
+    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
     address: str | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
+    runtime_env: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _only_ray_can(self) -> "WorkersConfig":
+        asked = [name for name in ("address", "timeout_s", "runtime_env") if getattr(self, name)]
+        if self.backend == "local" and asked:
+            raise ValueError(f"{asked[0]} needs backend: ray")
+        if self.resources and not self.address:
+            raise ValueError("resources are those of a cluster: give its address")
+        if {"CPU", "GPU", "memory"} & set(self.resources):
+            raise ValueError("resources are named by a cluster; CPU and GPU are num_cpus, num_gpus")
+        return self
+
+    @property
+    def in_ray(self) -> bool:
+        """Whether only Ray can do what is asked, however many workers there are."""
+        return bool(self.address or self.timeout_s or self.runtime_env) or self.backend == "ray"
 
 
 class SpaceConfig(_Section):
@@ -181,6 +216,21 @@ def _load_data(value: Any) -> Any:
     return value
 
 
+def with_source(section: Any, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a ``data`` section whose examples come from another source, cut as it says.
+
+    Args:
+        section: what a person wrote, if anything.
+        source: type and options of the source.
+    """
+    found = _load_data(section or {})
+    if not isinstance(found, Mapping):
+        return found  # type: ignore[no-any-return]
+    named = {"source", "type"} & set(found)
+    own = {key: found[key] for key in found if key in DataConfig.model_fields or not named}
+    return {**own, "source": dict(source)}
+
+
 class DataConfig(_Section):
     """Where examples come from, how they are cut and how they are split."""
 
@@ -219,6 +269,9 @@ class DataConfig(_Section):
     @model_validator(mode="after")
     def _three_splits(self) -> "DataConfig":
         missing = {"search", "validation", "report"} - set(self.fractions)
+        strange = set(self.fractions) - {"training", "search", "validation", "report"}
+        if strange:
+            raise ValueError(f"there is no split '{min(strange)}'")
         shares = self.fractions.values()
         if missing or min(shares) < 0 or sum(shares) > 1 + 1e-9:
             raise ValueError("it needs search, validation and report: shares that sum to <= 1")
@@ -226,8 +279,8 @@ class DataConfig(_Section):
 
 
 class Config(_Section):
-    """One experiment. Everything but ``workers``, ``controls``, ``export`` and ``output`` says
-    what is searched and names the run; those four may change between one call and the next.
+    """One experiment. Everything but ``EXECUTION`` says what is searched and names the run;
+    those sections may change between one call and the next.
     """
 
     model: ModelConfig
@@ -247,14 +300,24 @@ class Config(_Section):
     controls: tuple[str, ...] = ("uniform", "last_k", "greedy", "random")
     export: ExportConfig = ExportConfig()
     workers: WorkersConfig = WorkersConfig()
+    loggers: tuple[Part, ...] = ()
     plugins: tuple[str, ...] = ()
-    output: str = "runs/{name}"
+    output: str = Field(default="runs/{name}", min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         names = [part.type for part in self.objectives]
         if len(set(names)) < len(names):
             raise ValueError("an objective stands twice in objectives")
+        for where, listed in {
+            "columns": [part.type for part in self.columns or ()],
+            "loggers": self.loggers,
+            "controls": self.controls,
+            "search.warm_starts": self.search.warm_starts,
+            "export.picks": self.export.picks,
+        }.items():
+            if any(entry in listed[:i] for i, entry in enumerate(listed)):
+                raise ValueError(f"an entry stands twice in {where}")
         parse_constraints(self.constraints)
         if any(rung.keep is None for rung in self.rungs[:-1]):
             raise ValueError("every rung but the last needs keep")
@@ -267,19 +330,16 @@ class Config(_Section):
 
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
-        execution = {"workers", "controls", "export", "output"}
-        plain = json.loads(self.model_dump_json(exclude=execution))
-        for size in ("n_eval", "n_gen"):
+        plain = json.loads(self.model_dump_json(exclude=EXECUTION))
+        for size in SIZES:
             plain["search"].pop(size)
         plain["model"].pop("device")
         return dict(plain)
 
     def execution(self) -> dict[str, Any]:
         """Returns what may differ between two calls on one run folder."""
-        plain = json.loads(
-            self.model_dump_json(include={"workers", "controls", "export", "output"})
-        )
-        plain["search"] = {"n_eval": self.search.n_eval, "n_gen": self.search.n_gen}
+        plain = json.loads(self.model_dump_json(include=EXECUTION))
+        plain["search"] = {size: getattr(self.search, size) for size in SIZES}
         plain["model"] = {"device": self.model.device}
         return dict(plain)
 
@@ -332,13 +392,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the settings with ``key.sub=value`` changes; values are read as YAML.
 
+    ``key.sub+=[value]`` adds to a list what is not in it yet.
+
     Raises:
-        ConfigError: an override has no ``=``, or leads into something that is no mapping.
+        ConfigError: an override has no ``=``, or leads into something that is no mapping, or adds
+            to something that is no list.
     """
     settings = json.loads(json.dumps(settings, default=str))
     for override in overrides:
         dotted, sep, text = override.partition("=")
-        keys = dotted.strip().split(".")
+        adds = dotted.endswith("+")
+        keys = dotted.removesuffix("+").strip().split(".")
         if not sep or not all(keys):
             raise ConfigError(
                 f"The override '{override}' cannot be read.", "Write it like search.n_eval=500."
@@ -362,18 +426,34 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
                     f"Give all of {key} anew, such as {key}=[...], or edit the file.",
                 )
             at = at[key]
-        at[keys[-1]] = value
+        at[keys[-1]] = _added(at.get(keys[-1]), value, override) if adds else value
     return settings
 
 
+def _added(before: Any, value: Any, override: str) -> list[Any]:
+    """Returns a list with what it does not hold yet added to its end."""
+    listed = [] if before is None else before
+    for entry in (listed, value):
+        if not isinstance(entry, list):
+            shown = json.dumps(entry, default=str)[:60]
+            raise ConfigError(
+                f"The override '{override}' adds to a list, and {shown} is none.",
+                "Write it like objectives+=[nll].",
+            )
+    return [*listed, *(entry for entry in value if entry not in listed)]
+
+
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    change: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
 ) -> Config:
     """Returns the validated configuration of a YAML file or a mapping.
 
     Args:
         source: a path (also of a shipped experiment) or the settings themselves.
         overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
+        change: returns the settings that are validated, given those that were read.
 
     Raises:
         ConfigError: anything in it cannot be meant; names the key, the value and the remedy.
@@ -386,7 +466,14 @@ def load_config(
         stem = path.parent.name if path.stem == "config" else path.stem
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
-    settings = apply_overrides(settings, overrides)
+    settings = change(apply_overrides(settings, overrides))
+    try:
+        json.dumps(settings, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"A text of the configuration holds {error.object[error.start]!r}, half a character.",
+            "Write the character itself.",
+        ) from error
     if isinstance(settings.get("output", ""), str):
         settings["output"] = settings.get("output", "runs/{name}").replace("{name}", stem)
     try:

@@ -1,11 +1,14 @@
 """What a person sees while a search runs: a live line at a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from evoprune.loggers import Log, Logger
 from evoprune.protocols import Evaluation
 from evoprune.search.loop import Budget, Progress
 
@@ -29,10 +32,37 @@ class Console:
         self.live = bool(stream is not None and stream.isatty())
         self._open = False
         self._printed = 0.0
+        self._loggers: list[Log] = []
 
     def log_to(self, path: Path) -> None:
         """Keeps a log from now on."""
         self._log = path
+
+    def open_loggers(self, loggers: Sequence[Logger], folder: Path) -> None:
+        """Tells loggers of every generation from now on.
+
+        Raises:
+            EvopruneError: one of them needs what is not there.
+        """
+        self.close_loggers()
+        for logger in loggers:
+            self._loggers.append(logger.open(folder))
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Tells the loggers; one that fails is told nothing more."""
+        for log in list(self._loggers):
+            try:
+                log.log(step, values)
+            except Exception as error:  # whatever a logger may raise: no reason to end a search
+                self._loggers.remove(log)
+                self.say(f"note      a logger failed and is left out from now on: {error}")
+
+    def close_loggers(self) -> None:
+        """Closes the loggers."""
+        for log in self._loggers:
+            with suppress(Exception):  # as above
+                log.close()
+        self._loggers = []
 
     def say(self, line: str) -> None:
         """Prints a line and logs it."""
@@ -79,6 +109,8 @@ class Watch:
 
     def __call__(self, progress: Progress, evaluation: Evaluation | None) -> None:
         """Takes in a new evaluation, or None at the end of a generation."""
+        if evaluation is None:
+            self._console.record(progress.n_eval, _values(progress))
         if evaluation is not None:
             self._new += 1
             if not self._console.live:
@@ -93,7 +125,24 @@ class Watch:
             f"{self._name:<9} generation {progress.n_gen}, {count} evaluations, "
             f"front {len(progress.front)}, hypervolume {progress.hypervolume:.4f}"
         )
-        if total and self._new and done:
-            seconds = (time.monotonic() - self._began) / done * (total - done)
-            line += f", {seconds:.0f} s left"
+        if self._new:
+            spent = max(time.monotonic() - self._began, 1e-9)
+            line += f", {self._new / spent:.3g}/s"
+            if total and done:
+                line += f", {spent / done * (total - done):.0f} s left"
         return line
+
+
+def _values(progress: Progress) -> dict[str, float]:
+    """Returns what loggers are told: no seconds, so that a replay tells the same."""
+    values: dict[str, float] = {
+        "n_gen": progress.n_gen,
+        "tokens": progress.tokens,
+        "front": len(progress.front) if progress.rows else 0,
+        "hypervolume": progress.hypervolume,
+    }
+    F, problem = progress.F, progress.problem
+    for column, name in enumerate(problem.objectives):
+        best = F[:, column].min() * problem.signs[column] if len(F) else math.nan
+        values[f"best_{name}"] = float(best)
+    return values

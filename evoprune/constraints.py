@@ -1,4 +1,4 @@
-"""Bounds on objectives and costs, as people write them: ``"<=70%"``, ``">=0.3"``."""
+"""Bounds on objectives and costs, as people write them: ``params<=70%``, ``kl<0.3``."""
 
 import math
 import re
@@ -10,7 +10,11 @@ import numpy as np
 
 from evoprune.errors import ConfigError
 
-_FORM = re.compile(r"^\s*(<=|>=)\s*([0-9.eE+-]+)\s*(%?)\s*$")
+Op = Literal["<=", ">=", "<", ">"]
+
+_FORM = re.compile(r"\s*([^<>=%\s]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*(%?)\s*")
+# Relative: forgives rounding in a percentage of an exact count.
+SLACK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,13 @@ class Constraint:
 
     Attributes:
         name: the objective or cost it bounds.
-        op: ``<=`` or ``>=``.
+        op: ``<=``, ``>=``, ``<`` or ``>``.
         bound: the number; in hundredths of the dense model's value if ``percent``.
         percent: whether the bound is relative to the dense model.
     """
 
     name: str
-    op: Literal["<=", ">="]
+    op: Op
     bound: float
     percent: bool = False
 
@@ -36,37 +40,66 @@ class Constraint:
     def violation(self, values: np.ndarray, dense: float) -> np.ndarray:
         """Returns by how much values (P,) break the bound, 0 where they keep it.
 
-        A relative slack of 1e-9 forgives rounding in a percentage of an exact count.
+        A value that differs from the bound by rounding is the bound: it keeps ``<=`` and breaks
+        ``<``, by the rounding that is forgiven.
         """
         limit = self.limit(dense)
-        excess = values - limit if self.op == "<=" else limit - values
-        slack = 1e-9 * max(abs(limit), 1.0)
+        excess = values - limit if self.op in ("<=", "<") else limit - values
+        slack = SLACK * max(abs(limit), 1.0)
+        if self.op in ("<", ">"):
+            return np.where(excess >= -slack, np.maximum(excess, slack), 0.0)
         return np.where(excess > slack, excess, 0.0)
+
+    def met(self, values: np.ndarray, dense: float) -> np.ndarray:
+        """Returns which values (P,) keep the bound, boolean (P,); what is nan does not."""
+        return ~np.isnan(values) & (self.violation(values, dense) == 0)
 
     def __str__(self) -> str:
         return f"{self.name}{self.op}{self.bound:g}{'%' if self.percent else ''}"
+
+
+def parse_bound(text: str) -> Constraint:
+    """Returns the constraint that a text such as ``params<=60%`` or ``kl<0.3`` says.
+
+    Raises:
+        ConfigError: the text is no name, sign and number with an optional %.
+    """
+    found = _parsed(text)
+    if found is None:
+        raise ConfigError(
+            f"The constraint '{text}' cannot be read.",
+            "Write it like params<=60% (of the dense model) or token_accuracy>=0.3.",
+        )
+    return found
 
 
 def parse_constraint(name: str, text: str | float | int) -> Constraint:
     """Returns the constraint that ``text`` says about ``name``.
 
     Raises:
-        ConfigError: the text is not of the form ``<=NUMBER``, ``>=NUMBER``, with an optional %.
+        ConfigError: the text is no sign and number with an optional %.
     """
-    match = _FORM.match(str(text))
-    try:
-        bound = float(match.group(2)) if match else math.nan
-    except ValueError:
-        bound = math.nan
-    if match is None or not math.isfinite(bound):
+    found = _parsed(f"{name}{text}")
+    if found is None or found.name != name:
         raise ConfigError(
             f"The constraint '{name}: {text}' cannot be read.",
             'Write it like "<=70%" (of the dense model) or ">=0.3".',
         )
-    op: Literal["<=", ">="] = "<=" if match.group(1) == "<=" else ">="
-    return Constraint(name, op, bound, match.group(3) == "%")
+    return found
 
 
 def parse_constraints(texts: Mapping[str, str | float]) -> tuple[Constraint, ...]:
     """Returns the constraints of a mapping from names to bounds."""
     return tuple(parse_constraint(name, text) for name, text in texts.items())
+
+
+def _parsed(text: str) -> Constraint | None:
+    match = _FORM.fullmatch(text)
+    if match is None:
+        return None
+    name, op, number, percent = match.groups()
+    try:
+        bound = float(number)
+    except ValueError:
+        return None
+    return Constraint(name, op, bound, percent == "%") if math.isfinite(bound) else None  # type: ignore[arg-type]

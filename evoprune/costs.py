@@ -20,11 +20,18 @@ class Part:
         size: its full extent.
         site: the site whose units it is made of; None for a stretch that is never cut.
         unit: entries per unit, so ``size == units · unit``.
+        first: the first of the site's units that it is made of; the others follow in order.
     """
 
     size: int
     site: str | None = None
     unit: int = 1
+    first: int = 0
+
+    @property
+    def units(self) -> range:
+        """The site's units that it is made of."""
+        return range(self.first, self.first + self.size // self.unit)
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,9 @@ def fixed(size: int) -> tuple[Part, ...]:
     return (Part(size),)
 
 
-def of_site(site: str, units: int, unit: int = 1) -> tuple[Part, ...]:
-    """Returns a dimension made of the units of a site."""
-    return (Part(units * unit, site, unit),)
+def of_site(site: str, units: int, unit: int = 1, first: int = 0) -> tuple[Part, ...]:
+    """Returns a dimension made of so many units of a site, from its ``first``."""
+    return (Part(units * unit, site, unit, first),)
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,7 @@ class CostTable:
                 amount *= memo.alive(gate)
             for dim in row.dims:
                 amount *= sum(
-                    part.size if part.site is None else memo.kept(part.site) * part.unit
-                    for part in dim
+                    part.size if part.site is None else memo.kept(part) * part.unit for part in dim
                 )
             total += amount
         return total
@@ -114,13 +120,15 @@ class _Kept:
 
     def __init__(self, space: Space, X: np.ndarray) -> None:
         self._space, self._X = space, X
-        self._kept: dict[str, np.ndarray] = {}
+        self._kept: dict[tuple[str, range], np.ndarray] = {}
         self._alive: dict[str, np.ndarray] = {}
 
-    def kept(self, site: str) -> np.ndarray:
-        if site not in self._kept:
-            self._kept[site] = self._space.kept(self._X, site)
-        return self._kept[site]
+    def kept(self, part: Part) -> np.ndarray:
+        assert part.site is not None
+        key = part.site, part.units
+        if key not in self._kept:
+            self._kept[key] = self._space.kept(self._X, part.site, part.units)
+        return self._kept[key]
 
     def alive(self, site: str) -> np.ndarray:
         if site not in self._alive:
@@ -139,6 +147,7 @@ def entries(dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray
     for part in dim:
         if part.site is not None and part.site in kept:
             units = kept[part.site]
+            units = units[(part.units.start <= units) & (units < part.units.stop)] - part.first
             stays.append((units[:, None] * part.unit + np.arange(part.unit)).ravel() + start)
         else:
             stays.append(np.arange(start, start + part.size))

@@ -39,7 +39,8 @@ def examine(run: Path) -> tuple[list[str], Rows]:
     Raises:
         EvopruneError: it is no run folder, or its journal is damaged.
     """
-    from evoprune.export.ladder import rung_of
+    from evoprune.export.order import exporter_of
+    from evoprune.export.subject import Source
     from evoprune.pattern import Pattern
     from evoprune.session import space_of
 
@@ -57,8 +58,29 @@ def examine(run: Path) -> tuple[list[str], Rows]:
         return ["what", "found"], rows
     front = Front.from_json(folder.front_json)
     rows.append(["front", f"{len(front)} points"])
-    space = space_of(folder)
-    for point in front:
-        rung, reason = rung_of(space, Pattern.from_json(point.pattern))  # type: ignore[arg-type]
+    patterns = [Pattern.from_json(point.pattern) for point in front]  # type: ignore[arg-type]
+    if manifest is None:
+        return ["what", "found"], rows
+    source = Source(folder.ranks, manifest["source"], folder.load().model.dtype, manifest["family"])
+    rungs = exporter_of(manifest["family"]).rungs(source, space_of(folder), patterns)
+    for point, (rung, reason) in zip(front, rungs, strict=True):
         rows.append([f"export {point.id}", f"{rung}: {reason}"])
     return ["what", "found"], rows
+
+
+def mend(run: Path) -> str:
+    """Sets damaged lines of a run's journal aside, and returns what was done.
+
+    Raises:
+        EvopruneError: it is no run folder, or its journal is being written.
+    """
+    folder = RunFolder.existing(run)
+    lines, backup = folder.repair()
+    if backup is None:
+        return "The journal is whole; nothing was changed."
+    named = ", ".join(map(str, lines[:10])) + (" ..." if len(lines) > 10 else "")
+    what = f"line{'s' if len(lines) > 1 else ''} {named} set aside" if lines else "header restored"
+    return (
+        f"Journal mended: {what}. As it was: {backup}\n"
+        "The search's command evaluates again what those lines held."
+    )

@@ -3,14 +3,27 @@
 import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 import yaml
 
 from evoprune.config import Config, digest
-from evoprune.errors import EvopruneError, RunFolderError
-from evoprune.journal import Journal, write_atomically
+from evoprune.errors import ConfigError, EvopruneError, RunFolderError
+from evoprune.journal import Journal, repair, write_atomically
+
+
+def plain_name(name: str) -> str:
+    """Returns the name of something in a folder, which leads nowhere else.
+
+    Raises:
+        ConfigError: it holds a path, or is none.
+    """
+    if name != PurePath(name).name or "\\" in name or "\0" in name or not name.strip(". "):
+        raise ConfigError(
+            f"'{name}' is no plain name.", "Write a name without slashes, such as small-1."
+        )
+    return name
 
 
 class RunFolder:
@@ -85,12 +98,12 @@ class RunFolder:
         header = {"identity": digest(identity)}
         journal = Journal.open(self.journal, header)
         try:
-            if journal.header["identity"] != header["identity"] and journal.records():
+            if journal.header.get("identity") != header["identity"] and journal.records():
                 self._refuse(self.read_config()["identity"], identity)
             manifest = self.read_manifest()
             if manifest is not None and manifest["identity"] != header["identity"]:
                 self.manifest.unlink()
-            if journal.header["identity"] != header["identity"]:
+            if journal.header.get("identity") != header["identity"]:
                 self.journal.unlink()  # before the lock is given back
                 journal.close()
                 journal = Journal.open(self.journal, header)
@@ -101,11 +114,20 @@ class RunFolder:
             raise
         return journal
 
+    def repair(self) -> tuple[list[int], Path | None]:
+        """Sets damaged lines of the journal aside (``evoprune.journal.repair``)."""
+        return repair(self.journal, {"identity": digest(self.read_config()["identity"])})
+
     def _refuse(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> NoReturn:
         """Refuses another search in the same folder, naming what differs."""
         changes = [
             f"{key}: {_short(old)} -> {_short(new)}" for key, old, new in _differences(before, now)
         ]
+        if not changes:
+            raise RunFolderError(
+                f"The header of '{self.journal}' names another search than '{self.config}'.",
+                f"If the latter is right, mend the journal: evoprune doctor {self.path} --repair.",
+            )
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise RunFolderError(
             f"'{self.path}' belongs to another search ({'; '.join(changes[:3])}{more}).",
@@ -117,7 +139,7 @@ class RunFolder:
         try:
             parts = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             return {"identity": parts["identity"], "execution": parts["execution"]}
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (OSError, yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError) as error:
             raise RunFolderError(
                 f"'{self.config}' is damaged: {' '.join(str(error).split())}.",
                 "Restore it, or search again in another `output`.",
@@ -126,13 +148,12 @@ class RunFolder:
     def load(self) -> Config:
         """Returns the configuration of the run."""
         parts = self.read_config()
-        settings = dict(parts["identity"])
-        execution = dict(parts["execution"])
-        for section in ("search", "model"):
-            settings[section] = {**settings[section], **execution.pop(section)}
         try:
+            settings, execution = dict(parts["identity"]), dict(parts["execution"])
+            for section in ("search", "model"):
+                settings[section] = {**settings[section], **execution.pop(section)}
             return Config.model_validate({**settings, **execution})
-        except (EvopruneError, ValueError) as error:
+        except (EvopruneError, ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
                 f"'{self.config}' is damaged: {' '.join(str(error).split())[:200]}.",
                 "Restore it, or search again in another `output`.",
@@ -168,6 +189,9 @@ def _differences(before: Any, now: Any, at: str = "") -> list[tuple[str, Any, An
             inner = f"{at}.{key}" if at else str(key)
             found += _differences(before.get(key), now.get(key), inner)
         return found
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [one for i, pair in pairs for one in _differences(*pair, f"{at}.{i}")]
     return [] if before == now else [(at, before, now)]
 
 

@@ -7,8 +7,7 @@ import csv
 import io
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from numbers import Integral
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evoprune.constraints import Constraint, parse_bound
 from evoprune.errors import ConfigError, EvopruneError, RunFolderError, did_you_mean
 from evoprune.journal import decode, encode, write_atomically
 from evoprune.metrics import spearman
@@ -28,13 +28,6 @@ Flags = NDArray[np.bool_]
 
 VERSION = 1
 _BLOCK = 256
-_CONSTRAINT = re.compile(r"\s*([^<>=%\s]+)\s*(<=|>=|<|>)\s*([^<>=%\s]+?)\s*(%?)\s*")
-_COMPARE: dict[str, Callable[[Floats, float], Flags]] = {
-    "<=": np.less_equal,
-    ">=": np.greater_equal,
-    "<": np.less,
-    ">": np.greater,
-}
 
 
 def oriented(values: ArrayLike, goals: Sequence[Goal]) -> Floats:
@@ -365,36 +358,26 @@ class Front:
     def _within(self, text: str) -> FrontPoint:
         among = np.arange(len(self))
         for part in text.split(","):
-            match = _CONSTRAINT.fullmatch(part)
-            if match is None:
-                raise _not_understood(part.strip(), text)
-            name, sign, number, percent = match.groups()
-            column = self._column(name)
-            limit = self._limit(number + percent, (name, column), text)
+            bound = parse_bound(part)
+            column = self._column(bound.name)
+            dense = self._dense_of(bound, column)
             values = self._values([column])[among, 0]
-            met = _COMPARE[sign](values, limit)
+            met = bound.met(values, dense)
             if not met.any():
-                raise _out_of_reach(part.strip(), column, values, limit)
+                raise _out_of_reach(part.strip(), column, values, bound.limit(dense))
             among = among[met]
         return self._best(next(iter(self.goals)), among)
 
-    def _limit(self, number: str, names: tuple[str, str], text: str) -> float:
-        """Returns the number that "0.5" or "60%" means for a (name, column)."""
-        try:
-            value = float(number.removesuffix("%"))
-        except ValueError:
-            raise _not_understood(number, text) from None
-        if not number.endswith("%"):
-            return value
-        name, column = names
-        dense = self.dense.get(column, self.dense.get(name, math.nan))
-        if not math.isfinite(dense) or dense == 0:
+    def _dense_of(self, bound: Constraint, column: str) -> float:
+        """Returns the dense value that a percentage refers to; nan where none is needed."""
+        dense = self.dense.get(column, self.dense.get(bound.name, math.nan))
+        if bound.percent and (not math.isfinite(dense) or dense == 0):
             known = "0" if dense == 0 else "not known"
             raise ConfigError(
-                f"'{number}' of the dense '{name}' means nothing: that is {known}.",
+                f"'{bound.bound:g}%' of the dense '{bound.name}' means nothing: that is {known}.",
                 "Give the limit as a plain number.",
             )
-        return value * dense / 100
+        return float(dense)
 
     def _named(self, text: str) -> FrontPoint:
         ids = [point.id for point in self.points]
@@ -411,13 +394,6 @@ class Front:
 
 def _cell(value: float) -> str:
     return str(int(value)) if isinstance(value, Integral) else repr(float(value))
-
-
-def _not_understood(part: str, text: str) -> ConfigError:
-    return ConfigError(
-        f"'{part}' in the pick '{text}' is not understood.",
-        "Write constraints like 'params<=60%' or 'sparsity>=0.5,token_accuracy>=0.3'.",
-    )
 
 
 def _out_of_reach(part: str, column: str, values: Floats, limit: float) -> ConfigError:

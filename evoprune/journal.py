@@ -9,7 +9,10 @@ import json
 import math
 import os
 import re
+import socket
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from evoprune.errors import RunFolderError
+from evoprune.protocols import Evaluation
 
 VERSION = 1
 _TILDED = re.compile(r"~*(nan|inf|-inf)")
@@ -96,19 +100,27 @@ class _Content:
     torn: int
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Returns the record of a line, or None if it is no JSON object."""
+    """Returns the record of a line, or None if it is no record."""
     try:
-        record = json.loads(line)
-    except ValueError:
+        record = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        record = decode(record) if isinstance(record, dict) else {}
+        if record.get("type") == "evaluation":
+            Evaluation.from_json(record)
+    except (ValueError, RecursionError):
         return None
-    return decode(record) if isinstance(record, dict) else None
+    return record if isinstance(record.get("type"), str) else None
 
 
 def _damaged(path: Path, number: int, what: str) -> RunFolderError:
     return RunFolderError(
         f"Line {number} of '{path}' {what}; nothing was changed.",
-        "Restore the file from a copy, or remove that line by hand if you can do without it.",
+        "Restore the file from a copy, or set that line aside: "
+        f"evoprune doctor {path.parent} --repair (what it held is evaluated again).",
     )
 
 
@@ -137,7 +149,7 @@ def _scan(path: Path, data: bytes) -> _Content:
         records.pop()
     for number, record in enumerate(records, start=1):
         if record is None:
-            raise _damaged(path, number, "is not a JSON object")
+            raise _damaged(path, number, "is not a whole record")
     found = [record for record in records if record is not None]
     if found:
         _check_header(path, found[0])
@@ -175,6 +187,10 @@ def read_journal(path: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]
 def _lock(path: Path) -> int:
     """Returns the descriptor of the journal's lock file, locked until it is closed.
 
+    The file says who has it. What a process left in it that was killed is stale: the lock itself
+    went with that process. Only of another machine's process this cannot be told, because not
+    every shared file system passes locks on.
+
     Raises:
         RunFolderError: another process writes this journal, or the folder cannot be locked.
     """
@@ -185,11 +201,18 @@ def _lock(path: Path) -> int:
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
+        holder = _holder(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if holder.get("host", _HOST) != _HOST and holder.get("boot", _boot()) != _boot():
+            raise RunFolderError(
+                f"'{path}' was not closed by {_named(holder)}, and it cannot be seen from here "
+                "whether that still runs.",
+                f"If it does not, delete '{path}.lock' and give the same command again.",
+            )
     except BlockingIOError as error:
         os.close(lock)
         raise RunFolderError(
-            f"Another process is writing '{path}'.",
+            f"Another process is writing '{path}': {_named(holder)}.",
             "Wait for it or stop it, or choose another run folder.",
         ) from error
     except OSError as error:
@@ -198,7 +221,46 @@ def _lock(path: Path) -> int:
             f"'{path}' cannot be locked: {error.strerror or error}.",
             "Put the run folder on a file system with locks, such as a local disk.",
         ) from error
+    except RunFolderError:
+        os.close(lock)
+        raise
+    _sign(lock)
     return lock
+
+
+_HOST = socket.gethostname()
+
+
+def _boot() -> str:
+    """Returns what names this start of this machine's kernel, empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _holder(lock: int) -> dict[str, Any]:
+    """Returns who wrote a lock file, empty if that was closed."""
+    try:
+        found = json.loads(os.pread(lock, 1000, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _named(holder: Mapping[str, Any]) -> str:
+    if not holder:
+        return "who it is, its lock does not say"
+    return f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+
+
+def _sign(lock: int) -> None:
+    """Writes into a lock file who has it."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    own = {"pid": os.getpid(), "host": _HOST, "boot": _boot(), "since": since}
+    with suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(own).encode(), 0)
 
 
 def _sync_folder(path: Path) -> None:
@@ -314,6 +376,9 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file and gives the lock back; closing twice is harmless."""
+        if self._lock is not None:
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
         for descriptor in (self._file, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
@@ -329,3 +394,74 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def repair(path: Path | str, header: Mapping[str, Any]) -> tuple[list[int], Path | None]:
+    """Sets damaged lines of a journal aside.
+
+    Args:
+        path: the journal; nobody may be writing it.
+        header: what it begins with if its own header is damaged, without "type" and "version".
+
+    Returns:
+        The numbers of the lines that are gone from it, and a copy of the whole file as it was;
+        none and None if no line is damaged. A torn last line counts.
+
+    Raises:
+        RunFolderError: another process writes it, it is of a newer version, or it cannot be
+            written.
+    """
+    path = Path(path).absolute()
+    lock = _lock(path)
+    try:
+        data = _read(path)
+        lines = data.removesuffix(b"\n").split(b"\n")
+        records = [_parsed(line) for line in lines]
+        damaged = [number for number, one in enumerate(records, start=1) if one is None]
+        first, headed = records[0] or {}, _is_header(records[0], header)
+        if first.get("type") == "header":
+            if type(first.get("version")) is int:
+                _check_header(path, first)
+            if not headed:
+                records[0], damaged = None, [1, *damaged]
+        if not damaged and headed and data.endswith(b"\n"):
+            return [], None
+        own = json.dumps({"type": "header", "version": VERSION, **encode(header)})
+        kept = [
+            line.decode("utf-8")
+            for line, one in zip(lines, records, strict=True)
+            if one is not None
+        ]
+        backup = _copy(path, data)
+        text = "\n".join(kept if headed else [own, *kept]) + "\n"
+        write_atomically(path, text)
+    finally:
+        os.ftruncate(lock, 0)
+        os.close(lock)
+    return damaged, backup
+
+
+def _is_header(record: Mapping[str, Any] | None, like: Mapping[str, Any]) -> bool:
+    """Returns whether a record is a header that says what such a header says."""
+    wanted = {"type": "header", "version": VERSION, **like}
+    return (
+        record is not None
+        and record["type"] == "header"
+        and all(type(record.get(key)) is type(value) for key, value in wanted.items())
+    )
+
+
+def _copy(path: Path, data: bytes) -> Path:
+    """Returns a new file beside a journal that holds its bytes."""
+    number = 1
+    while (copy := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        with open(copy, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        copy.unlink(missing_ok=True)
+        raise _unwritable(copy, error) from error
+    return copy

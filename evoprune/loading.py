@@ -11,10 +11,11 @@ OWN_CODE = "modeling_evoprune.py"
 
 
 def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any:
-    """Returns an exported language model, or an ensemble, in evaluation mode.
+    """Returns an exported language model or head, or an ensemble, in evaluation mode.
 
     No code from the folder is run: a model with layers unlike each other is built by the modelling
-    file that evoprune ships, and only if the folder's own file is the same.
+    file that evoprune ships, and only if the folder's own file is the same; a head is built from
+    the steps that its config.json lists, all of known operations.
 
     Args:
         path: the folder of the export, or of what its ``save_pretrained`` wrote; or of an
@@ -29,18 +30,40 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
     import torch
 
     from evoprune.families.load import quiet_transformers
+    from evoprune.families.sparse_head.modeling_head import FORMAT
 
     folder = Path(path)
     if (folder / "ensemble.json").is_file():
         from evoprune.ensemble.module import load_ensemble
 
         return load_ensemble(folder, device)
-    kind = _class_of(folder, _config(folder))
+    config = _config(folder)
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"'{dtype}' is no dtype.", "Use float32, bfloat16, float16 or float64.")
+    if config.get("format") == FORMAT:
+        return _head(folder, None if dtype is None else getattr(torch, dtype), device)
+    kind = _class_of(folder, config)
     quiet_transformers()
     model = _strictly(kind, folder, "auto" if dtype is None else getattr(torch, dtype))
     return model.to(device).eval()
+
+
+def _head(folder: Path, dtype: Any, device: str) -> Any:
+    """Returns the head of a folder."""
+    from evoprune.families.sparse_head import modeling_head
+
+    try:
+        return modeling_head.load(folder, dtype, device)
+    except Exception as error:  # whatever a file may make torch raise
+        raise _broken(folder, error) from error
+
+
+def _broken(folder: Path, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return ModelError(
+        f"The model in '{folder}' cannot be loaded: {type(error).__name__}: {reason}.",
+        "Export it again, or copy the folder whole.",
+    )
 
 
 def _strictly(kind: Any, folder: Path, dtype: Any) -> Any:
@@ -54,11 +77,7 @@ def _strictly(kind: Any, folder: Path, dtype: Any) -> Any:
             trust_remote_code=False,
         )
     except Exception as error:  # whatever a file or a class may raise
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"The model in '{folder}' cannot be loaded: {type(error).__name__}: {reason}.",
-            "Export it again, or copy the folder whole.",
-        ) from error
+        raise _broken(folder, error) from error
     wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
     if wrong:
         raise ModelError(

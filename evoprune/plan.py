@@ -166,7 +166,10 @@ def _sites(config: str | None) -> Rows:
             "Whose sites?", "Name a configuration or a model folder: evoprune ls sites MODEL."
         )
     if config.endswith(".yaml"):
-        opened = open_experiment(load_config(config))
+        checked = load_config(config)
+        for plugin in checked.plugins:
+            load_plugin(plugin)
+        opened = open_experiment(checked)
         family, model = opened.family, opened.model
     else:
         model = load_model(resolved(config))

@@ -13,6 +13,8 @@ from evoprune.space import Space
 
 Goal = Literal["min", "max"]
 Failure = Literal["deterministic", "transient"]
+FAILURES: tuple[Failure, ...] = ("deterministic", "transient")
+Cause = Literal["memory", "timeout", "crash"]
 
 
 @runtime_checkable
@@ -59,9 +61,12 @@ class Evaluation:
         rung: the rung's number; -1 is the whole split.
         values: objective name → value; empty if it failed.
         seconds: worker seconds.
+        model_seconds: those of them in which the network was cut and run.
+        metric_seconds: those in which its outputs were measured; the rest is overhead.
         tokens: dense-equivalent tokens (or images): what was executed, in units of dense work.
         error: why it failed, if it did.
         failure: ``deterministic`` if it would fail again, ``transient`` if it might not.
+        cause: of a transient failure: memory ran out, it took too long, or it killed its worker.
         tables: pass → table, where the caller asked for them.
     """
 
@@ -73,6 +78,9 @@ class Evaluation:
     tokens: float = 0.0
     error: str | None = None
     failure: Failure | None = None
+    cause: Cause | None = None
+    model_seconds: float = 0.0
+    metric_seconds: float = 0.0
     tables: Mapping[str, Table] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -85,19 +93,45 @@ class Evaluation:
             "rung": self.rung,
             "values": dict(self.values),
             "seconds": round(self.seconds, 6),
+            "model_seconds": round(self.model_seconds, 6),
+            "metric_seconds": round(self.metric_seconds, 6),
             "tokens": self.tokens,
         }
         if self.error is not None:
             record |= {"error": self.error, "failure": self.failure}
+        if self.cause is not None:
+            record["cause"] = self.cause
         if self.tables:
             record["tables"] = {name: table.to_json() for name, table in self.tables.items()}
         return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
-        """Returns the evaluation of a journal record."""
+        """Returns the evaluation of a journal record.
+
+        Raises:
+            ValueError: it is no whole evaluation.
+        """
+        try:
+            return cls._read(record)
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(f"no evaluation: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, record: Mapping[str, Any]) -> "Evaluation":
+        pattern = Pattern.from_json(record["pattern"])
+        if pattern.id != record["id"] or not isinstance(record["split"], str):
+            raise ValueError("its id is not that of its pattern")
+        for number in (record["seconds"], record["tokens"], *record["values"].values()):
+            if type(number) not in (int, float):
+                raise ValueError(f"{number!r} is no number")
+            float(number)  # a whole number may be larger than any float
+        if type(record["rung"]) is not int or record.get("failure") not in (None, *FAILURES):
+            raise ValueError("its rung or its failure cannot be read")
+        if (record.get("error") is None) != (record.get("failure") is None):
+            raise ValueError("it failed without a reason")
         return cls(
-            pattern=Pattern.from_json(record["pattern"]),
+            pattern=pattern,
             split=record["split"],
             rung=record["rung"],
             values=record["values"],
@@ -105,6 +139,9 @@ class Evaluation:
             tokens=record["tokens"],
             error=record.get("error"),
             failure=record.get("failure"),
+            cause=record.get("cause"),
+            model_seconds=record.get("model_seconds", 0.0),
+            metric_seconds=record.get("metric_seconds", 0.0),
             tables={
                 name: Table.from_json(table) for name, table in record.get("tables", {}).items()
             },

@@ -170,6 +170,12 @@ ALGORITHMS = Registry(
         "exhaustive": "evoprune.search.algorithms:Exhaustive",
         "greedy": "evoprune.search.algorithms:Greedy",
         "moevoprune": "evoprune.search.algorithms:MoEvoPrune",
+        "nsga3": "evoprune.search.algorithms:Nsga3",
+        "smsemoa": "evoprune.search.algorithms:SmsEmoa",
+        "surrogate_nsga2": "evoprune.search.surrogate:SurrogateNsga2",
+        "one_plus_lambda": "evoprune.search.evopress:OnePlusLambda",
+        "evop": "evoprune.search.evop:Evop",
+        "evop_corrected": "evoprune.search.evop:EvopCorrected",
     },
 )
 ADAPTS = Registry(
@@ -188,12 +194,22 @@ SAMPLERS = Registry(
     },
 )
 
+LOGGERS = Registry(
+    "logger",
+    "evoprune.loggers",
+    {
+        "csv": "evoprune.loggers:Csv",
+        "tensorboard": "evoprune.loggers:TensorBoard",
+    },
+)
+
 REGISTRIES = {
     "adapts": ADAPTS,
     "criteria": CRITERIA,
     "data": DATA,
     "objectives": OBJECTIVES,
     "families": FAMILIES,
+    "loggers": LOGGERS,
     "tasks": TASKS,
     "algorithms": ALGORITHMS,
     "backbones": BACKBONES,

@@ -5,21 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.config import Config, load_config
+from evoprune.config import SIZES, Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
-from evoprune.errors import ExportError
-from evoprune.export.export import Exported, Source, export_pattern
-from evoprune.export.measure import measure_export
-from evoprune.folder import RunFolder
+from evoprune.export.order import Order, exporter_of
+from evoprune.export.subject import Source
+from evoprune.export.writing import Exported
+from evoprune.folder import RunFolder, plain_name
 from evoprune.front import Front
+from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
-from evoprune.registry import FAMILIES
 from evoprune.report.html import write_report
+from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Budget, Progress
 from evoprune.search.loop import search as search_loop
 from evoprune.session import Session, open_session, space_of, worker_of
@@ -34,11 +35,13 @@ class Run:
         folder: where everything lies.
         config: the experiment.
         front: its non-dominated patterns, re-scored on validation, read on report.
+        live: the functions that its search was handed; of a run that is loaded none.
     """
 
     folder: RunFolder
     config: Config
     front: Front
+    live: Live = NOTHING
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -74,11 +77,7 @@ class Run:
         point = self.front.pick(pick)
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
-        if not hasattr(FAMILIES.load(manifest["family"]), "keep_blocks"):
-            raise ExportError(
-                f"Models of the family '{manifest['family']}' cannot be exported.",
-                "Its patterns are in front.json, by site in space.json; export is for decoders.",
-            )
+        exporter = exporter_of(manifest["family"])
         source = Source(
             folder=self.folder.ranks,
             name_or_path=manifest["source"],
@@ -88,22 +87,21 @@ class Run:
             revision=model.revision,
             adapt=self.config.adapt.plain() if self.config.adapt else None,
         )
-        examples = Examples.load(self.folder.calibration / "validation.safetensors")
-        tokens = examples.clean.arrays["tokens"]
-        made = export_pattern(
+        order = Order(
             source,
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
-            Path(path) if path is not None else self.folder.models / point.id,
             scores=point.values,
-            provenance={"pick": pick, "run": manifest["identity"], "base": model.name_or_path}
+            provenance={"pick": pick, "run": manifest["identity"], "base": model.label}
             | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
-            tokens=tokens[:2],
-            verify=self.config.export.verify if verify is None else verify,
-            dtype=dtype,
+            examples=Examples.load(self.folder.calibration / "validation.safetensors"),
+            worker=lambda: worker_of(self.config, self.folder, self.live),
         )
+        target = Path(path) if path is not None else self.folder.models / plain_name(point.id)
+        verify = self.config.export.verify if verify is None else verify
+        made = exporter.write(order, target, verify=verify, dtype=dtype)
         if measure:
-            measure_export(made.path, source, tokens[:8])
+            exporter.measure(order, made.path)
         return made
 
     def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
@@ -119,7 +117,7 @@ class Run:
         Raises:
             EvopruneError: the recipe makes no sense, or nothing fits its budget.
         """
-        worker = worker_of(self.config, self.folder)
+        worker = worker_of(self.config, self.folder, self.live)
         return make_ensemble(worker, self.front, recipe or Recipe(), name)
 
 
@@ -128,6 +126,8 @@ def search(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
     model: Any = None,
+    data: Any = None,
+    objectives: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Runs a search, or goes on with it where it stopped, and returns its run.
@@ -137,14 +137,19 @@ def search(
         overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
         model: a live Hugging Face model instead of the weights that ``model.name_or_path`` names;
             the tokenizer still comes from there.
+        data: a list, a data set of PyTorch or Hugging Face, or a PyTorch loader, instead of what
+            ``data`` names (``evoprune.data.memory.in_memory`` says of what).
+        objectives: functions made objectives by ``evoprune.objective``, by name; those that the
+            configuration does not name are added to its objectives.
         quiet: print nothing.
 
     Raises:
         EvopruneError: cause and remedy of whatever cannot be done.
     """
-    checked = load_config(config, overrides)
+    live = Live.of(model, data, objectives)
+    checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
-    session = open_session(checked, console, model)
+    session = open_session(checked, console, live)
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         found = _search(session)
@@ -153,7 +158,7 @@ def search(
         session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
     finally:
         session.close()
-    run = Run(session.folder, checked, fronts["search"])
+    run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
     for pick in checked.export.picks:
         console.say(_exported(pick, run.export(pick)))
     console.say(f"report    {write_report([session.folder.path])}")
@@ -174,10 +179,13 @@ def _search(session: Session) -> Progress:
         f"space     {problem.space.name}: {len(problem.space.genes)} genes, "
         f"{problem.space.size_text} candidates"
     )
-    budget = Budget(settings.n_eval, settings.n_gen)
+    budget = Budget(**{size: getattr(settings, size) for size in SIZES})
+    algorithm = instead_of(session.algorithm, problem, budget, len(session.rungs))
+    if algorithm is not session.algorithm:
+        console.say(f"search    exhaustive: n_eval={budget.n_eval} covers every candidate")
     found = search_loop(
         problem,
-        session.algorithm.begin(problem, session.starts(), settings.seed),
+        algorithm.begin(problem, session.starts(), settings.seed),
         session.archive,
         budget,
         session.rungs,
@@ -187,6 +195,8 @@ def _search(session: Session) -> Progress:
         f"search    {found.n_eval} evaluations, {found.tokens:,.0f} dense-equivalent tokens, "
         f"front {len(found.front)}, hypervolume {found.hypervolume:.4f}"
     )
+    for note in found.notes:
+        console.say(note)
     return found
 
 

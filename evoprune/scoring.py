@@ -1,5 +1,6 @@
 """From what a search found to a front: re-scored on validation, filtered, read on report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,8 +95,10 @@ def interval(
 
     def statistic(*rows: Table) -> float:
         half = len(rows) // 2
-        return objective.value(
-            dict(zip(names, rows[:half], strict=True)), dict(zip(names, rows[half:], strict=True))
-        )
+        pruned, whole = (dict(zip(names, part, strict=True)) for part in (rows[:half], rows[half:]))
+        try:
+            return objective.value(pruned, whole)
+        except Exception:  # whatever a plug-in may raise: a resample without a value is left out
+            return math.nan
 
     return bootstrap(statistic, [*tables.values(), *(dense[name] for name in names)], n_boot=N_BOOT)

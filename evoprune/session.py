@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from evoprune.config import Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import control
-from evoprune.errors import RunFolderError, SpaceError
+from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.evaluation.prepare import prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
+from evoprune.families.load import live_copy, weights_digest
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
+from evoprune.live import NOTHING, Live
+from evoprune.objectives.function import FunctionObjective, find
+from evoprune.pattern import Pattern
 from evoprune.protocols import CostObjective, Evaluator, Objective
-from evoprune.registry import ALGORITHMS, FAMILIES, OBJECTIVES, TASKS, load_plugin
+from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, TASKS, load_plugin
 from evoprune.scoring import Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Rung
@@ -72,13 +76,19 @@ class Session:
     def close(self) -> None:
         """Ends the workers and frees the run folder."""
         self.archive.close()
+        self.console.close_loggers()
         self.journal.close()
 
 
-def open_session(config: Config, console: Console, model: Any = None) -> Session:
+def open_session(config: Config, console: Console, live: Live = NOTHING) -> Session:
     """Returns a run that is ready to search: claims its folder, prepares it if need be.
 
     Whatever can be wrong with the configuration is found here, before hours of work.
+
+    Args:
+        config: the experiment, which names what is live (``Live.named_in``).
+        console: where progress goes.
+        live: what was handed over as objects.
 
     Raises:
         EvopruneError: anything that the configuration asks for cannot be had.
@@ -86,20 +96,25 @@ def open_session(config: Config, console: Console, model: Any = None) -> Session
     for plugin in config.plugins:
         load_plugin(plugin)
     algorithm = build(ALGORITHMS, config.search.algorithm)
+    loggers = [build(LOGGERS, part) for part in config.loggers]
     for name in config.controls:
         control(name)
     for name in config.search.warm_starts:
         start(name)
-    objectives, measures = _measures(config)
+    objectives, measures = _measures(config, live.objectives)
     folder = RunFolder(config.output)
     folder.claim()
     console.log_to(folder.log)
     journal = folder.open_journal(config)
     try:
-        if folder.read_manifest() is None:
-            prepare(config, folder, console.say, model)
+        console.open_loggers(loggers, folder.path)
+        manifest = folder.read_manifest()
+        if manifest is None:
+            prepare(config, folder, console.say, live)
+        elif live.model is not None:
+            _check_same_model(config, folder, manifest, live.model)
         spec, problem = _problem(config, folder, objectives, measures)
-        archive = Archive(journal, lambda: _evaluator(config, spec, console))
+        archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
     except BaseException:
         journal.close()
         raise
@@ -108,14 +123,39 @@ def open_session(config: Config, console: Console, model: Any = None) -> Session
     return Session(config, folder, problem, archive, journal, console, algorithm, rungs, spec)
 
 
-def _measures(config: Config) -> tuple[dict[str, Objective], dict[str, Objective]]:
+def _check_same_model(
+    config: Config, folder: RunFolder, manifest: Mapping[str, Any], model: Any
+) -> None:
+    """Checks that a live model is the one that a folder was prepared with.
+
+    Raises:
+        RunFolderError: its weights are others.
+    """
+    if weights_digest(live_copy(model, config.model)) != manifest.get("model_sha256"):
+        raise RunFolderError(
+            f"'{folder.path}' was prepared with other weights than those of the model handed over.",
+            "Choose another `output`, or hand over the model as it was.",
+        )
+
+
+def _measures(
+    config: Config, handed: Mapping[str, FunctionObjective]
+) -> tuple[dict[str, Objective], dict[str, Objective]]:
     """Returns the objectives, and all that is measured: they, then the columns beside them."""
     task = build(TASKS, config.task)
-    objectives = {part.type: build(OBJECTIVES, part) for part in config.objectives}
+    objectives = {part.type: find(part, handed) for part in config.objectives}
     columns = config.columns
     if columns is None:
         columns = tuple(Part(type=name) for name in (*task.objectives, *task.costs))
-    beside = {p.type: build(OBJECTIVES, p) for p in columns if p.type not in objectives}
+    beside = {p.type: find(p, handed) for p in columns if p.type not in objectives}
+    for name, made in {**objectives, **beside}.items():
+        strange = set(getattr(made, "passes", ())) - {*task.passes}
+        if strange and name in objectives:
+            raise ConfigError(
+                f"The objective '{name}' reads the pass '{min(strange)}', which the task "
+                f"'{config.task.type}' does not make.",
+                f"It makes: {', '.join(task.passes)}.",
+            )
     return objectives, {**objectives, **beside}
 
 
@@ -146,6 +186,7 @@ def _problem(
             for name, objective in measures.items()
             if not isinstance(objective, CostObjective)
         ],
+        functions={n: o for n, o in measures.items() if isinstance(o, FunctionObjective)},
         required=tuple(
             name
             for name in dict.fromkeys((*objectives, *config.constraints))
@@ -184,34 +225,55 @@ def space_of(folder: RunFolder) -> Space:
         ) from error
 
 
-def worker_of(config: Config, folder: RunFolder) -> Worker:
+def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker:
     """Returns a worker, in this process, on a prepared run."""
     for plugin in config.plugins:
         load_plugin(plugin)
-    return Worker(_problem(config, folder, *_measures(config))[0])
+    return Worker(_problem(config, folder, *_measures(config, live.objectives))[0])
 
 
 def worker_count(config: Config) -> int:
     """Returns how many workers ``workers.count: auto`` means on this machine."""
-    if config.workers.count != "auto":
-        return config.workers.count
+    workers = config.workers
+    if workers.count != "auto":
+        return workers.count
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    return max(1, cores // config.workers.threads)
+    room = cores / (workers.num_cpus or workers.threads)
+    if workers.num_gpus:
+        import torch
+
+        room = min(room, torch.cuda.device_count() / workers.num_gpus)
+    return max(1, int(room))
 
 
-def _evaluator(config: Config, spec: WorkerSpec, console: Console) -> Evaluator:
+def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
     """Returns the workers that the configuration asks for."""
     workers, count = config.workers, worker_count(config)
-    backend = workers.backend
-    if backend == "auto":
-        backend = "ray" if count > 1 or workers.address else "local"
-    if backend == "local":
+    if workers.backend == "local" or (count == 1 and not workers.in_ray):
         from evoprune.evaluation.local import LocalEvaluator
 
         console.say("workers   this process")
-        return LocalEvaluator(spec)
-    from evoprune.evaluation.ray_pool import RayEvaluator
+        return LocalEvaluator(spec, console.say)
+    from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 
-    console.say(f"workers   {count} Ray actor{'s' if count > 1 else ''}")
-    return RayEvaluator(spec, count, workers.num_gpus, workers.address)
+    follows = workers.count == "auto" and workers.address is not None
+    many = "as many" if follows else str(count)
+    where = f" in the cluster at {workers.address}" if workers.address else ""
+    console.say(
+        f"workers   {many} Ray actor{'s' if follows or count > 1 else ''}"
+        f"{' as there is room for' if follows else ''}{where}"
+    )
+    demand = Demand(
+        count="auto" if follows else count,
+        num_cpus=workers.num_cpus,
+        num_gpus=workers.num_gpus,
+        resources=workers.resources,
+        address=workers.address,
+        runtime_env=workers.runtime_env,
+    )
+
+    def costs(patterns: Sequence[Pattern]) -> np.ndarray:
+        return problem.share(problem.space.encode(patterns))
+
+    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say)

@@ -90,7 +90,18 @@ class Space:
         self._check_parents()
 
     def _check_parents(self) -> None:
+        strange = {site for gene in self.genes for site in gene.sites} - set(self.sites)
+        if strange:
+            raise SpaceError(
+                f"The space '{self.name}' has a gene of the site '{min(strange)}', which the "
+                "model does not have.",
+                "Use the model that the space was made for.",
+            )
         for site in self.sites.values():
+            if site.units < 1:
+                raise SpaceError(
+                    f"The site '{site.name}' has {site.units} units.", "A site has at least one."
+                )
             seen = {site.name}
             parent = site.parent
             while parent is not None:
@@ -161,16 +172,25 @@ class Space:
             alive &= ~drops[X[:, self._columns[gene].start]]
         return alive
 
-    def kept(self, X: np.ndarray, site: str) -> np.ndarray:
-        """Returns how many units of a site each candidate keeps (P,), 0 where it is dropped."""
-        units = np.full(len(X), self.sites[site].units, dtype=np.int64)
+    def kept(self, X: np.ndarray, site: str, among: range | None = None) -> np.ndarray:
+        """Returns how many units of a site each candidate keeps (P,), 0 where it is dropped.
+
+        Args:
+            X: candidates.
+            site: the site's name.
+            among: which units are counted; all by default.
+        """
+        among = range(self.sites[site].units) if among is None else among
+        units = np.full(len(X), len(among), dtype=np.int64)
         gene = self._width_gene.get(site)
         if gene is not None:
             columns = X[:, self._columns[gene]]
             if self.genes[gene].bits:
-                units = np.maximum((columns == 0).sum(axis=1), 1)  # see canonical
+                stays = columns == 0
+                stays[:, 0] |= ~stays.any(axis=1)  # see canonical
+                units = stays[:, among.start : among.stop].sum(axis=1)
             else:
-                counts = [_count(option, self.sites[site]) for option in self.genes[gene].options]
+                counts = [_count(option, among) for option in self.genes[gene].options]
                 units = np.array(counts, dtype=np.int64)[columns[:, 0]]
         return np.where(self.alive(X, site), units, 0)
 
@@ -315,6 +335,9 @@ class Space:
     def from_json(cls, data: Mapping[str, Any]) -> "Space":
         """Returns the space that ``to_json`` wrote."""
         sites = [Site(*row) for row in data["sites"]]
+        double, count = Counter(site.name for site in sites).most_common(1)[0]
+        if count > 1:
+            raise SpaceError(f"The site '{double}' stands {count} times.", "Name each site once.")
         genes = tuple(
             Gene(
                 gene["name"],
@@ -332,7 +355,10 @@ class Space:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
-def _count(option: Option, site: Site) -> int:
+def _count(option: Option, among: range) -> int:
+    """Returns how many of these units an option keeps."""
     if isinstance(option, Drop):
         return 0
-    return option.units if isinstance(option, Keep) else option.count
+    if isinstance(option, Keep):
+        return min(max(option.units - among.start, 0), len(among))
+    return int(option.mask[among.start : among.stop].sum())

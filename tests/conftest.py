@@ -49,7 +49,7 @@ def tiny_llama_untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a jsonl file with 40 documents of each of three kinds.
 
-    The documents have keys, which decide their splits; by default a key holds the file's path.
+    The documents have keys, which decide their splits.
     """
     path, rng = tmp_path_factory.mktemp("texts") / "texts.jsonl", random.Random(0)
     rows = [

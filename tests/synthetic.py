@@ -1,140 +1,113 @@
-"""A search problem without a network: a random tree of sites, their costs, a made-up quality."""
+"""The search problem without a network that ships with the package, for tests of the search."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from evoprune.constraints import parse_constraints
-from evoprune.costs import CostTable, Row, fixed, of_site
-from evoprune.genes import GeneSpec, build_space
-from evoprune.journal import Journal
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Request
-from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Progress, Rung, search
+from evoprune.costs import CostTable, Row, of_site
+from evoprune.front import hypervolume
+from evoprune.objectives.cost import Flops, Params
+from evoprune.search.loop import Box
 from evoprune.search.problem import Problem
-from evoprune.space import Site, Space
+from evoprune.space import Gene, Site, Space
+from evoprune.testing.synthetic import (
+    BLOCKS,
+    CHANNELS,
+    HEADS,
+    PARTS,
+    WIDTHS,
+    FakeEvaluator,
+    Harm,
+    problem,
+    run,
+    sites,
+    table,
+)
 
-HEADS, CHANNELS = 4, 6
-BLOCKS = GeneSpec("block", drop=True)
-PARTS = (GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True))
-WIDTHS = (GeneSpec("heads", keep=(0.5, 0.25)), GeneSpec("channels", keep=(0.7, 0.4)))
-
-
-def sites(layers: int) -> list[Site]:
-    """Returns the sites of a decoder: blocks, attention with heads, MLP with channels."""
-    found = []
-    for i in range(layers):
-        block = f"layers.{i}"
-        found += [
-            Site(block, "block"),
-            Site(f"{block}.attn", "attn", parent=block),
-            Site(f"{block}.attn.heads", "heads", HEADS, f"{block}.attn"),
-            Site(f"{block}.mlp", "mlp", parent=block),
-            Site(f"{block}.mlp.channels", "channels", CHANNELS, f"{block}.mlp"),
-        ]
-    return found
-
-
-def table(layers: int, hidden: int = 5) -> CostTable:
-    """Returns the cost table of such a decoder with an embedding."""
-    rows = [Row("embed", (fixed(7), fixed(hidden)), (), {"params": 1.0})]
-    for i in range(layers):
-        attn, mlp = f"layers.{i}.attn", f"layers.{i}.mlp"
-        heads, channels = of_site(f"{attn}.heads", HEADS, 2), of_site(f"{mlp}.channels", CHANNELS)
-        weights = {"params": 1.0, "flops": 2.0}
-        rows += [
-            Row(f"{attn}.q", (heads, fixed(hidden)), (attn,), weights),
-            Row(f"{attn}.norm", (fixed(hidden),), (attn,), {"params": 1.0}),
-            Row(f"{mlp}.up", (channels, fixed(hidden + i)), (mlp,), weights),
-        ]
-    return CostTable(tuple(rows))
+__all__ = [
+    "BLOCKS",
+    "CHANNELS",
+    "HEADS",
+    "PARTS",
+    "WIDTHS",
+    "FakeEvaluator",
+    "Harm",
+    "Landscape",
+    "flat",
+    "problem",
+    "reached",
+    "run",
+    "sites",
+    "table",
+]
 
 
-class Harm:
-    """A quality to be minimised; the fake evaluator gives its values."""
+def flat(levels: Sequence[int] = (), bits: int = 0, **bounds: str) -> Problem:
+    """Returns a problem of independent genes: one with each number of levels, and one of bits."""
+    from evoprune.pattern import Keep
 
-    goal: ClassVar[str] = "min"
-    unit: ClassVar[str] = "harm"
-    deterministic: ClassVar[bool] = True
-    passes: ClassVar[tuple[str, ...]] = ("clean",)
-
-    def value(self, tables: Any, dense: Any) -> float:
-        """Never called: nothing is forwarded here."""
-        raise NotImplementedError
-
-
-class FakeEvaluator:
-    """Gives every pattern a harm: per gene a weight times its level, with a bonus for pairs.
-
-    Attributes:
-        asked: every pattern it evaluated, in order, by id and rung.
-    """
-
-    def __init__(self, space: Space, fail: Sequence[str] = (), nan: Sequence[str] = ()) -> None:
-        self.asked: list[tuple[str, int]] = []
-        self.stop_after = 1 << 30
-        self._space, self._fail, self._nan = space, set(fail), set(nan)
-        rng = np.random.default_rng(7)
-        self._weights = rng.uniform(0.2, 1.5, space.n_var)
-
-    def harm(self, pattern: Pattern, rung: int) -> float:
-        """Returns the harm; lower rungs shift it, so that they can be told apart."""
-        x = self._space.encode([pattern])[0] / self._space.upper
-        return float(self._weights @ x + 0.8 * (x[1:] * x[:-1]).sum()) + 100.0 * (rung >= 0)
-
-    def evaluate(self, request: Request) -> Iterator[Evaluation]:
-        """Yields the evaluations; raises after ``stop_after`` of them, as a kill would."""
-        for pattern in request.patterns:
-            if len(self.asked) >= self.stop_after:
-                raise RuntimeError("killed")
-            self.asked.append((pattern.id, request.rung))
-            yield self._one(pattern, request)
-
-    def _one(self, pattern: Pattern, request: Request) -> Evaluation:
-        place = (pattern, request.split, request.rung)
-        if pattern.id in self._fail:
-            return Evaluation(*place, tokens=5.0, error="it broke", failure="deterministic")
-        value = np.nan if pattern.id in self._nan else self.harm(pattern, request.rung)
-        return Evaluation(*place, {"harm": value}, tokens=10.0)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def problem(
-    layers: int = 3, specs: Sequence[GeneSpec] = (BLOCKS, *PARTS), **bounds: str
-) -> Problem:
-    """Returns the problem: harm against parameters, with budgets such as ``params="<=70%"``."""
-    from evoprune.objectives.cost import Flops, Params
-
-    space = build_space("synthetic", sites(layers), specs)
+    units = [*(top - 1 for top in levels), *([bits] if bits else [])]
+    sites = {f"s{i}": Site(f"s{i}", "channels", max(n, 1)) for i, n in enumerate(units)}
+    genes = [
+        Gene(f"s{i}", (f"s{i}",), tuple(Keep(n - k) for k in range(n + 1)))
+        for i, n in enumerate(units[: len(levels)])
+    ]
+    if bits:
+        genes.append(Gene(f"s{len(levels)}", (f"s{len(levels)}",), bits=bits))
+    weights = {"params": 1.0, "flops": 2.0}
+    rows = [Row(name, (of_site(name, site.units),), (), weights) for name, site in sites.items()]
     harm, params = Harm(), Params()
     return Problem(
-        space,
-        table(layers),
+        Space(sites, tuple(genes), "flat"),
+        CostTable(tuple(rows)),
         {"harm": harm, "params": params},
         parse_constraints(bounds),
         {"harm": harm, "params": params, "flops": Flops()},
     )
 
 
-def run(
-    problem: Problem,
-    algorithm: Any,
-    path: Any,
-    evaluator: FakeEvaluator | None = None,
-    *,
-    seed: int = 0,
-    rungs: Sequence[Rung] = (Rung(-1),),
-    **budget: float,
-) -> tuple[Progress, FakeEvaluator]:
-    """Returns what a search found, and the evaluator it used, with its journal in ``path``."""
-    evaluator = evaluator or FakeEvaluator(problem.space)
-    starts = np.zeros((1, problem.space.n_var), dtype=np.int64)
-    with Journal.open(path / "journal.jsonl", {}) as journal:
-        archive = Archive(journal, lambda: evaluator)
-        stepper = algorithm.begin(problem, starts, seed)
-        found = search(problem, stepper, archive, Budget(**budget), rungs)  # type: ignore[arg-type]
-    return found, evaluator
+class Landscape:
+    """A quality with few strong genes, curved levels, and random pairs that help or harm.
+
+    Args:
+        problem: whose candidates are scored.
+        seed: of everything that is drawn.
+        pairs: interactions for each variable; of any two, not of neighbours.
+        noise: of what no model can learn: a share of the range, drawn from the candidate.
+    """
+
+    def __init__(self, problem: Problem, seed: int, pairs: float = 2.0, noise: float = 0.0) -> None:
+        rng, n = np.random.default_rng(seed), problem.space.n_var
+        self._problem, self._noise = problem, noise
+        self._weights, self._power = rng.gamma(0.6, 1.0, n), rng.uniform(0.7, 2.5, n)
+        self._pairs = rng.integers(0, n, (int(pairs * n), 2))
+        self._bonus = rng.normal(0.3, 1.0, len(self._pairs)) * self._weights.mean()
+
+    def F(self, X: np.ndarray) -> np.ndarray:
+        """Returns harm and parameters of candidates (P, 2)."""
+        x = X / self._problem.space.upper
+        harm = x**self._power @ self._weights
+        harm += (x[:, self._pairs[:, 0]] * x[:, self._pairs[:, 1]]) @ self._bonus
+        harm = 1.0 - np.exp(-3.0 * np.maximum(harm, 0.0) / self._weights.sum())
+        if self._noise:
+            seeds = [zlib.crc32(row.tobytes()) for row in X.astype(np.int64)]
+            draws = np.array([np.random.default_rng(seed).random() for seed in seeds])
+            harm = (1 - self._noise) * harm + self._noise * draws
+        return np.stack([harm, self._problem.cost("params", X)], axis=1)
+
+
+def reached(
+    problem: Problem, landscape: Landscape, algorithm: Any, n_eval: int, seed: int = 0
+) -> tuple[float, Any]:
+    """Returns the hypervolume that an algorithm reaches on a landscape, and its stepper."""
+    box = Box.of(landscape.F(problem.space.corners))
+    stepper = algorithm.begin(problem, problem.space.corners[:1], seed)
+    F = np.zeros((0, 2))
+    while len(F) < n_eval and (X := stepper.ask()) is not None:
+        told = landscape.F(X)
+        F = np.concatenate([F, told])
+        stepper.tell(X, told, np.zeros((len(X), len(problem.constraints) + 1)))
+    return hypervolume(F[:n_eval], box.reference, box.ideal), stepper

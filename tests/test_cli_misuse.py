@@ -59,8 +59,8 @@ SETTINGS = {
         "Did you mean 'token_accuracy'?",
     ),
     "unknown algorithm": (
-        {"search": {"algorithm": "nsga3", "n_eval": 4}},
-        "There is no algorithm 'nsga3'.",
+        {"search": {"algorithm": "nsga22", "n_eval": 4}},
+        "There is no algorithm 'nsga22'.",
         "Did you mean 'nsga2'?",
     ),
     "unknown option": (

@@ -1,11 +1,13 @@
 """The configuration: what it refuses and how it says so, overrides, identity and parts."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
+from evoprune import cli
 from evoprune.config import Config, Part, apply_overrides, build, load_config, read_yaml
 from evoprune.errors import ConfigError
 from evoprune.registry import OBJECTIVES, REGISTRIES, Registry, load_plugin
@@ -132,6 +134,19 @@ def test_overrides_are_read_as_yaml():
     assert (config.search.n_eval, config.search.seed) == (7, 3)
     assert [part.type for part in config.objectives] == ["nll", "sparsity"]
     assert config.output == "a=b"
+
+
+def test_an_override_adds_to_a_list_what_is_not_in_it():
+    overrides = ["objectives+=[nll, kl]", "plugins+=[a.py]", "plugins+=[b.py, a.py]"]
+    config = load_config(SETTINGS, overrides)
+    assert [part.type for part in config.objectives] == ["kl", "sparsity", "nll"]
+    assert config.plugins == ("a.py", "b.py")
+
+
+@pytest.mark.parametrize("override", ["space+=[a]", "objectives+=nll", "search+=[3]"])
+def test_an_override_adds_lists_to_lists_only(override):
+    with pytest.raises(ConfigError, match=r"adds to a list, and .* is none"):
+        load_config(SETTINGS, [override])
 
 
 def test_overrides_may_be_a_mapping():
@@ -354,6 +369,24 @@ def test_a_plugins_objective_is_searched(plugin, tiny_config):
     front = evoprune.search(settings, {"search.n_eval": 4}, quiet=True).front
     values = front.points[0].values
     assert values["search_doubled_nll"] == pytest.approx(2 * values["search_nll"])
+
+
+def test_the_command_line_adds_plugins_to_those_of_the_configuration(
+    plugin, tmp_path, tiny_config, monkeypatch, capsys
+):
+    here, more = tmp_path / "mine.yaml", tmp_path / "it's more.py"
+    more.write_text("from evoprune.registry import ALGORITHMS\n")
+    settings = tiny_config(objectives=["doubled_nll", "sparsity"], plugins=[str(plugin)])
+    here.write_text(yaml.safe_dump(settings))
+    monkeypatch.setattr(sys, "argv", ["evoprune", "plan", str(here), "--plugin", str(more)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0, capsys.readouterr().err
+    missing = [*sys.argv[:3], "--plugin", str(tmp_path / "none.py")]
+    monkeypatch.setattr(sys, "argv", missing)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "none.py' does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprune.constraints import Constraint, parse_constraint, parse_constraints
+from evoprune.constraints import SLACK, Constraint, parse_bound, parse_constraint, parse_constraints
 from evoprune.errors import ConfigError
 
 BOUNDS = st.floats(-1e9, 1e9).map(lambda value: float(f"{value:g}"))
 
 
-@given(st.sampled_from(["<=", ">="]), BOUNDS, st.booleans())
+@given(st.sampled_from(["<=", ">=", "<", ">"]), BOUNDS, st.booleans())
 def test_what_is_written_is_read(op, bound, percent):
     constraint = Constraint("params", op, bound, percent)
+    assert parse_bound(str(constraint)) == constraint
     assert parse_constraint("params", str(constraint).removeprefix("params")) == constraint
 
 
@@ -22,7 +23,7 @@ def test_spaces_and_exponents_are_fine(text):
     assert parse_constraint("params", text) == Constraint("params", "<=", 70.0, True)
 
 
-@pytest.mark.parametrize("text", ["70%", 70, "<70%", "<=", "<=1e", "<=x", "==3", "<=1e999", True])
+@pytest.mark.parametrize("text", ["70%", 70, "kl<70%", "<=", "<=1e", "<=x", "==3", "<=1e999", True])
 def test_what_is_no_bound_is_refused(text):
     with pytest.raises(ConfigError) as error:
         parse_constraint("params", text)
@@ -40,10 +41,26 @@ def test_violations_are_positive_exactly_on_the_wrong_side(bound, values):
     array = np.array(values)
     upper = Constraint("x", "<=", bound).violation(array, 1.0)
     lower = Constraint("x", ">=", bound).violation(array, 1.0)
-    slack = 1e-9 * max(abs(bound), 1.0)
+    slack = SLACK * max(abs(bound), 1.0)
     assert ((upper > 0) == (array - bound > slack)).all()
     assert ((lower > 0) == (bound - array > slack)).all()
     assert (upper * lower == 0).all()
+
+
+@given(BOUNDS, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+def test_a_strict_bound_is_kept_exactly_where_the_other_way_round_is_broken(bound, values):
+    array = np.array([*values, bound, np.nan])
+    for strict, opposite in (("<", ">="), (">", "<=")):
+        kept = Constraint("x", strict, bound).met(array, 1.0)
+        broken = Constraint("x", opposite, bound).violation(array, 1.0) > 0
+        assert kept.tolist() == broken.tolist()
+    assert not kept[-2:].any()
+
+
+@pytest.mark.parametrize("text", ["", "params", "<=3", "params<=", "params<=60%%", "a<=1<=2"])
+def test_what_is_no_constraint_is_refused(text):
+    with pytest.raises(ConfigError, match=f"The constraint '{text}' cannot be read"):
+        parse_bound(text)
 
 
 def test_rounding_of_a_percentage_breaks_nothing():

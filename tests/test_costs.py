@@ -10,7 +10,7 @@ from synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 from evoprune.costs import CostTable, Part, Row, entries, fixed, of_site
 from evoprune.genes import GeneSpec, build_space
-from evoprune.pattern import Drop, Keep
+from evoprune.pattern import Bits, Drop, Keep
 
 SPACE = build_space("s", sites(2), (BLOCKS, *PARTS, WIDTHS[0], GeneSpec("channels", bits=True)))
 UNITS = {name: site.units for name, site in SPACE.sites.items()}
@@ -103,3 +103,29 @@ def test_entries_name_the_rows_of_the_kept_units(unit, units):
     kept = {"a": np.array([0, units - 1])}
     chosen = [0, 1, *range(2, 2 + unit), *range(2 + unit * (units - 1), 2 + unit * (units + 1))]
     assert entries(dim, kept).tolist() == chosen
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, CHANNELS), st.sampled_from(["channels", "heads"]))
+def test_stretches_of_a_site_cost_what_the_site_does(seed, cut, kind):
+    X = np.random.default_rng(seed).integers(0, SPACE.upper + 1, (4, SPACE.n_var))
+    X[0] = SPACE.upper
+    site = next(name for name, found in SPACE.sites.items() if found.kind == kind)
+    first = min(cut, UNITS[site])
+    halves = (*of_site(site, first, 2), *of_site(site, UNITS[site] - first, 2, first))
+    split, whole = (
+        CostTable((Row("row", (dim,), weights={"params": 1.0}),))
+        for dim in (halves, of_site(site, UNITS[site], 2))
+    )
+    np.testing.assert_array_equal(*(t.cost("params", SPACE, X) for t in (split, whole)))
+    X = SPACE.canonical(X)
+    for pattern, row in zip(SPACE.patterns(X), X, strict=True):
+        option = SPACE.options(pattern).get(site)
+        kept = np.flatnonzero(option.mask) if isinstance(option, Bits) else np.arange(UNITS[site])
+        kept = np.arange(option.units) if isinstance(option, Keep) else kept
+        if not isinstance(option, Drop) and SPACE.alive(row[None], site)[0]:
+            assert (
+                len(entries(halves[1:], {site: kept}))
+                == CostTable((Row("row", (halves[1:],), weights={"params": 1.0}),)).cost(
+                    "params", SPACE, row[None]
+                )[0]
+            )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,11 +23,14 @@ from evoprune.journal import (
     encode,
     evaluation_key,
     read_journal,
+    repair,
     write_atomically,
 )
+from evoprune.protocols import Evaluation
+from evoprune.search.archive import Archive
 
 HEADER = {"run": "abc", "seed": 0}
-RECORDS = [{"type": "evaluation", "key": f"p{i}/search/0", "nll": i / 3} for i in range(4)]
+RECORDS = [{"type": "trial", "key": f"p{i}/search/0", "nll": i / 3} for i in range(4)]
 TEXTS = st.text() | st.from_regex(r"~*(nan|inf|-inf)", fullmatch=True)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
@@ -68,7 +72,7 @@ def test_records_are_read_back_in_order_and_by_type(path):
         journal.append([{"type": "event", "what": "stop", "seconds": math.nan}])
         assert journal.header == {"type": "header", "version": 1, **HEADER}
         assert journal.torn == 0
-        assert journal.records("evaluation") == RECORDS
+        assert journal.records("trial") == RECORDS
         assert math.isnan(journal.records("event")[0]["seconds"])
     assert path.read_bytes().count(b"\n") == 6
     assert read_journal(path)[1][:4] == RECORDS
@@ -113,7 +117,7 @@ def test_damage_before_the_last_line_is_reported_and_untouched(tmp_path_factory,
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"type":"evaluation"}\n'])
+@pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"type":"event"}\n'])
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path, content):
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -269,3 +273,135 @@ def test_write_atomically_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch
         write_atomically(path, "new\n")
     assert path.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+GOLDEN = Path(__file__).parent / "golden" / "journal-v1.jsonl"
+
+
+def test_a_journal_of_the_first_version_is_still_read():
+    header, records = read_journal(GOLDEN)
+    assert header["version"] == 1 and header["identity"].startswith("ad1da4c9")
+    found = [Evaluation.from_json(r) for r in records if r["type"] == "evaluation"]
+    assert [e.failure for e in found] == [
+        *[None] * 6,
+        "deterministic",
+        "transient",
+        "transient",
+    ]
+    assert [e.cause for e in found][-2:] == ["timeout", None]
+    assert found[4].tables["clean"].columns["nll"].shape == (3,)
+    assert found[5].values["perplexity"] == math.inf and found[5].model_seconds == 0.0
+    dense = found[0]
+    assert set(dense.pattern.choices) == {0} and dense.values["kl"] == 0.0
+
+
+def test_what_can_be_retried_is_not_an_answer_and_all_else_is(tmp_path):
+    (tmp_path / "journal.jsonl").write_bytes(GOLDEN.read_bytes())
+    with Journal.open(tmp_path / "journal.jsonl", {}) as journal:
+        archive = Archive(journal, lambda: pytest.fail("what is known is not evaluated"))
+        known = archive.evaluations("search")
+        assert len(known) == 6
+        assert archive.get([e.pattern for e in known]) == known
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pattern": [1] * 12},
+        {"pattern": "AAAA"},
+        {"id": 5},
+        {"values": {"kl": "much"}},
+        {"values": {"kl": 10**400}},
+        {"values": None},
+        {"rung": "top"},
+        {"tokens": True},
+        {"failure": "sometimes"},
+        {"tables": {"clean": {"columns": {"n": [1, 2]}, "groups": [0]}}},
+    ],
+    ids=repr,
+)
+def test_an_evaluation_that_makes_no_sense_is_damage(tmp_path, change):
+    lines = GOLDEN.read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | change)
+    path = tmp_path / "journal.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunFolderError, match=r"Line 3 of .*is not a whole record.*--repair"):
+        read_journal(path)
+
+
+@given(st.sets(st.integers(2, 12), min_size=1), st.sampled_from([b"", b"{", b"\xff", b"[" * 9999]))
+def test_repair_sets_aside_what_is_damaged_and_nothing_else(tmp_path_factory, numbers, damage):
+    path = tmp_path_factory.mktemp("run") / "journal.jsonl"
+    whole = GOLDEN.read_bytes().splitlines()
+    lines = [damage if i in numbers else line for i, line in enumerate(whole, start=1)]
+    before = b"\n".join(lines) + b"\n"
+    path.write_bytes(before)
+    found, backup = repair(path, {"identity": "other"})
+    assert set(found) == {i for i in numbers if i <= len(whole)}
+    assert backup.read_bytes() == before
+    kept = [line for i, line in enumerate(whole, start=1) if i not in numbers]
+    assert path.read_bytes() == b"\n".join(kept) + b"\n"
+    assert read_journal(path)[0]["identity"] != "other"
+    assert repair(path, {}) == ([], None)
+
+
+def test_repair_gives_back_a_header_that_is_damaged(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"\0\0\0" + GOLDEN.read_bytes())
+    found, backup = repair(path, {"identity": "abc"})
+    assert found == [1] and backup.name == "journal.jsonl.damaged-1"
+    assert read_journal(path) == (
+        {"type": "header", "version": 1, "identity": "abc"},
+        read_journal(GOLDEN)[1],
+    )
+
+
+def test_repair_writes_a_header_anew_that_says_too_little(tmp_path):
+    path, lines = tmp_path / "journal.jsonl", GOLDEN.read_bytes().splitlines(keepends=True)
+    for header in (b'{"type":"header","version":1}\n', b'{"type":"header","identity":"abc"}\n'):
+        path.write_bytes(b"".join([header, *lines[1:]]))
+        assert repair(path, {"identity": "abc"})[0] == [1]
+        assert read_journal(path)[0] == {"type": "header", "version": 1, "identity": "abc"}
+
+
+def test_repair_does_not_touch_a_journal_in_use_or_of_a_newer_version(path):
+    with Journal.open(path, HEADER), pytest.raises(RunFolderError, match="Another process"):
+        repair(path, HEADER)
+    path.write_text('{"type":"header","version":2}\n{')
+    with pytest.raises(RunFolderError, match="version 2"):
+        repair(path, HEADER)
+    assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "journal.jsonl.lock"}
+
+
+def test_the_second_writer_is_told_who_the_first_is(path):
+    with (
+        Journal.open(path, HEADER),
+        pytest.raises(RunFolderError, match=rf"process {os.getpid()} on .*, since 2"),
+    ):
+        Journal.open(path, HEADER)
+    assert path.with_name("journal.jsonl.lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("host", "boot", "stale"),
+    [
+        (None, None, True),
+        (None, "an older boot", True),
+        ("other", None, True),
+        ("other", "", False),
+    ],
+    ids=["killed", "rebooted", "another container", "another machine"],
+)
+def test_a_lock_that_nobody_holds_is_stale_if_that_can_be_told(path, host, boot, stale):
+    lock = path.with_name("journal.jsonl.lock")
+    with Journal.open(path, HEADER):
+        held = json.loads(lock.read_text())
+    changed = {"host": host} if host else {}
+    lock.write_text(json.dumps(held | changed | ({} if boot is None else {"boot": boot})))
+    if stale:
+        Journal.open(path, HEADER).close()
+        return
+    before = lock.read_text()
+    with pytest.raises(RunFolderError, match=r"not closed by process \d+ on other.*delete"):
+        Journal.open(path, HEADER)
+    assert lock.read_text() == before

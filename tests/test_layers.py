@@ -31,7 +31,7 @@ HIGH = {"export", "ensemble", "explain", "report"}
 EXEMPT = {("search", "run")}  # the package can be called: evoprune.search(config)
 LAYER = (
     dict.fromkeys(PURE, 0)
-    | {"config": 1, "folder": 1, "testing": 5, "loading": 5}
+    | {"config": 1, "folder": 1, "loggers": 1, "live": 3, "testing": 5, "loading": 5}
     | dict.fromkeys(TOP, 6)
 )
 LAYER |= dict.fromkeys(("data", "tasks", "families", "calibration", "criteria"), 2)

@@ -12,6 +12,7 @@ import yaml
 import evoprune
 from evoprune.config import load_config
 from evoprune.registry import OBJECTIVES, load_plugin
+from evoprune.testing import check_objective
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,25 +48,29 @@ def finished(tmp_path_factory, request):
         "output": str(folder / "runs" / "quickstart"),
     }
     evoprune.search(settings, quiet=True)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(settings | {"export": {"picks": []}}))
+    (folder / "corpus.txt").write_text("\n\n".join(text["text"] for text in texts))
     return folder
 
 
 def test_python_blocks_run_after_a_search(finished, monkeypatch):
     found = [block for block in blocks("python") if "register" not in block]
-    assert len(found) == 2
-    for block in found:
-        done = subprocess.run(
-            [sys.executable, "-c", block], cwd=finished, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
+    assert len(found) == 4
+    for number, block in enumerate(found):
+        (finished / f"block{number}.py").write_text(f"{block}\nprint('— end of block')\n")
+    each = "import runpy, sys; [runpy.run_path(path, run_name='__main__') for path in sys.argv[1:]]"
+    command = [sys.executable, "-c", each, *(f"block{number}.py" for number in range(len(found)))]
+    done = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split("— end of block")
+    assert len(said) == len(found) + 1 and all(part.strip() for part in said[:-1])
 
 
 def test_the_plugin_block_registers_an_objective(tmp_path):
     (block,) = [block for block in blocks("python") if "register" in block]
     (tmp_path / "mine.py").write_text(block)
     load_plugin(tmp_path / "mine.py")
-    assert OBJECTIVES.load("worst_example")().goal == "min"
+    check_objective(OBJECTIVES.load("worst_example")())
 
 
 def test_the_yaml_block_is_a_configuration():

@@ -111,3 +111,17 @@ def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, c
     assert "one dense pass" in heard["plan"] and "purity" in heard["calibrate"]
     assert "verified in a fresh process" in heard["export"] and "layers.0.mlp" in heard["ls"]
     assert "evaluations" in heard["doctor"] and "report_" in heard["front"]
+
+
+def test_every_point_of_a_front_is_exported_at_once(tiny_config, capsys):
+    run = evoprune.search(tiny_config(), quiet=True)
+
+    assert (
+        cli.app(["export", str(run.folder.path), "--all", "--no-verify"], standalone_mode=False)
+        is None
+    )
+
+    written = {path.parent.name for path in run.folder.models.glob("*/model.safetensors")}
+    assert written == {point.id for point in run.front}
+    with pytest.raises(ConfigError, match="Both --all and --pick"):
+        cli.app(["export", str(run.folder.path), "--all", "-p", "knee"], standalone_mode=False)

@@ -1,5 +1,6 @@
 """Documents, and the splits that never share one."""
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,15 +19,19 @@ class Document:
             made from one origin (a module's code, its docstrings) always share a split.
         kind: the label of the text it is, e.g. ``"prose"``.
         text: the text.
+        tokens: the text as token ids, where it comes so; the text itself then is not read.
     """
 
     key: str
     kind: str
     text: str
+    tokens: tuple[int, ...] | None = None
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the text, in hexadecimal."""
+        """The SHA-256 of the text (or of its tokens), in hexadecimal."""
+        if self.tokens is not None:
+            return sha256(struct.pack(f"<{len(self.tokens)}q", *self.tokens)).hexdigest()
         return sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property

@@ -13,13 +13,15 @@ class DigitsSource:
 
     Attributes:
         near: two digits held out of all classes: near outside for search, and for report.
+        noise: standard deviation of the noise on every value of the images, which lie in [0, 1].
     """
 
     near: tuple[int, int] = (8, 9)
+    noise: float = 0.0
 
     def images(self) -> ImageSplits:
         """Returns the images of every split, with what lies outside."""
-        return digits(self.near)
+        return digits(self.near, self.noise)
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class NpzSource:
     Attributes:
         file: the archive that is split into all four splits, if ``report`` is not given.
         report: an archive of its own for the report split.
-        size: height and width that JPEG images are resized to.
+        size: height and width that images of bytes are resized to.
         near, far: archives of what is out of distribution, each shared out over the splits.
+        outside: how many images of each of these are read, the first; all by default.
         classes: names of the classes.
     """
 
@@ -39,6 +42,7 @@ class NpzSource:
     size: int | None = None
     near: str | None = None
     far: str | None = None
+    outside: int | None = None
     classes: tuple[str, ...] = field(default=())
 
     def images(self) -> ImageSplits:
@@ -64,7 +68,7 @@ class NpzSource:
         outside: dict[str, dict[str, object]] = {}
         for kind, file in (("near", self.near), ("far", self.far)):
             if file is not None:
-                images = npz(find(file), self.size).images
+                images = npz(find(file), self.size, self.outside).images
                 thirds = {name: images[i::3] for i, name in enumerate(OUTSIDE)}
                 for name, part in thirds.items():
                     outside.setdefault(name, {})[kind] = part

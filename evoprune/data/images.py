@@ -72,7 +72,7 @@ class ImageSplits:
     classes: tuple[str, ...] = ()
 
 
-def digits(near: tuple[int, int] = (8, 9)) -> ImageSplits:
+def digits(near: tuple[int, int] = (8, 9), noise: float = 0.0) -> ImageSplits:
     """Returns scikit-learn's handwritten digits, split, with what lies outside them.
 
     Two digits are held out of every inside split. The first is near out-of-distribution for the
@@ -84,11 +84,18 @@ def digits(near: tuple[int, int] = (8, 9)) -> ImageSplits:
 
     Args:
         near: the digits held out, for search and validation, and for report.
+        noise: standard deviation of the normal noise that is added to every value of every
+            image, inside and outside, after all else; each image's is drawn from a seed of its
+            own. Without it the task is so easy that heads can hardly be told apart.
 
     Raises:
-        DataError: the digits named are not two of 0 to 9, or Pillow is not installed.
+        DataError: the digits named are not two of 0 to 9, the noise is negative, or Pillow is
+            not installed.
     """
     from sklearn.datasets import load_digits
+
+    if not 0 <= noise < np.inf:
+        raise DataError(f"The noise is {noise}.", "Give a standard deviation, such as 0.4.")
 
     if len(set(near)) != 2 or not set(near) <= set(range(10)):
         raise DataError(f"The held-out digits are {near}.", "Name two of 0 to 9.")
@@ -105,7 +112,15 @@ def digits(near: tuple[int, int] = (8, 9)) -> ImageSplits:
         "validation": {"near": seen[len(seen) * 2 // 3 :], "far": patches(china[:, cut:])},
         "report": {"near": unseen, "far": patches(flower)},
     }
-    return ImageSplits(split(inside, FRACTIONS), outside, tuple(str(digit) for digit in known))
+    parts = {
+        name: LabelledImages(_noisy(part.images, noise), part.labels)
+        for name, part in split(inside, FRACTIONS).items()
+    }
+    around = {
+        name: {kind: _noisy(images, noise) for kind, images in kinds.items()}
+        for name, kinds in outside.items()
+    }
+    return ImageSplits(parts, around, tuple(str(digit) for digit in known))
 
 
 def split(data: LabelledImages, fractions: Mapping[str, float]) -> dict[str, LabelledImages]:
@@ -155,15 +170,17 @@ def patches(photograph: np.ndarray) -> np.ndarray:
     return _unique(_stretch(crops[np.ptp(crops, axis=(1, 2)) >= MIN_CONTRAST]))
 
 
-def npz(path: str | Path, size: int | None = None) -> LabelledImages:
+def npz(path: str | Path, size: int | None = None, most: int | None = None) -> LabelledImages:
     """Returns the images of a NumPy archive.
 
-    The archive holds ``images`` (N, H, W) or (N, H, W, 3) and ``labels`` (N,); or ``jpeg``, the
-    bytes of all JPEG files one after the other, ``offsets`` (N + 1,) into them and ``y`` (N,).
+    The archive holds ``images`` (N, H, W) or (N, H, W, 3) and ``labels`` (N,), or the same as ``x``
+    and ``y``; or ``jpeg``, the bytes of all JPEG files one after the other, ``offsets`` (N + 1,)
+    into them and ``y`` (N,).
 
     Args:
         path: the archive.
-        size: height and width that JPEG images are resized to.
+        size: height and width that images of bytes are resized to.
+        most: of how many images at most, the first, or of all.
 
     Raises:
         DataError: the archive cannot be read or has other keys, or Pillow is not installed.
@@ -173,18 +190,28 @@ def npz(path: str | Path, size: int | None = None) -> LabelledImages:
             arrays = {key: archive[key] for key in archive.files if key in _KEYS}
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Name an .npz archive.") from error
-    if {"images", "labels"} <= set(arrays):
-        return LabelledImages(arrays["images"], arrays["labels"].astype(np.int64))
+    for name, labels in (("images", "labels"), ("x", "y")):
+        if {name, labels} <= set(arrays):
+            found = arrays[name][:most]
+            if size is not None and found.dtype != np.uint8:
+                raise DataError(
+                    f"{path} holds images of {found.dtype}, which are not resized.",
+                    "Store bytes, or leave `size` out.",
+                )
+            if size is not None:
+                found = np.stack([_resized(_pillow().fromarray(image), size) for image in found])
+            return LabelledImages(found, arrays[labels][:most].astype(np.int64))
     if {"jpeg", "offsets", "y"} <= set(arrays):
-        images = _decode(arrays["jpeg"], arrays["offsets"], size)
-        return LabelledImages(images, arrays["y"].astype(np.int64))
+        offsets = arrays["offsets"] if most is None else arrays["offsets"][: most + 1]
+        images = _decode(arrays["jpeg"], offsets, size)
+        return LabelledImages(images, arrays["y"][:most].astype(np.int64))
     raise DataError(
         f"{path} has none of the expected arrays.",
-        "Store 'images' and 'labels', or 'jpeg', 'offsets' and 'y'.",
+        "Store 'images' and 'labels' (or 'x' and 'y'), or 'jpeg', 'offsets' and 'y'.",
     )
 
 
-_KEYS = ("images", "labels", "jpeg", "offsets", "y")
+_KEYS = ("images", "labels", "x", "y", "jpeg", "offsets")
 
 
 def _pillow() -> Any:
@@ -200,10 +227,12 @@ def _decode(packed: np.ndarray, offsets: np.ndarray, size: int | None) -> np.nda
     images = []
     for low, high in pairwise(offsets):
         image = pillow.open(io.BytesIO(packed[low:high].tobytes())).convert("RGB")
-        if size is not None:
-            image = image.resize((size, size), pillow.Resampling.BILINEAR)
-        images.append(np.asarray(image))
+        images.append(np.asarray(image) if size is None else _resized(image, size))
     return np.stack(images)
+
+
+def _resized(image: Any, size: int) -> np.ndarray:
+    return np.asarray(image.resize((size, size), _pillow().Resampling.BILINEAR))
 
 
 def _photograph(name: str) -> np.ndarray:
@@ -219,6 +248,18 @@ def _stretch(images: np.ndarray) -> np.ndarray:
     span = np.ptp(images, axis=(1, 2), keepdims=True)
     scaled = (images - low) / np.where(span == 0, 1, span)
     return np.asarray(np.rint(scaled * GREY_LEVELS) / GREY_LEVELS, dtype=np.float64)
+
+
+def _noisy(images: np.ndarray, noise: float) -> np.ndarray:
+    """Returns images (N, H, W) with noise of this standard deviation, cut off at 0 and 1."""
+    if noise == 0:
+        return images
+    digests = LabelledImages(images, np.zeros(len(images), int)).digests
+    drawn = [
+        np.random.default_rng(int(digest, 16)).standard_normal(image.shape)
+        for digest, image in zip(digests, images, strict=True)
+    ]
+    return np.clip(images + noise * np.stack(drawn), 0, 1)
 
 
 def _ranked(digests: list[str]) -> list[int]:

@@ -82,7 +82,7 @@ def build_pool(
     """Returns the documents as chunks of tokens; a chunk never crosses documents.
 
     Args:
-        documents: what to tokenise, in this order.
+        documents: what to tokenise, in this order; what is tokens already stays as it is.
         tokenizer: a Hugging Face tokenizer; its beginning-of-text token, if any, starts each text.
         split: the split the documents belong to.
         chunk_tokens: tokens of a full chunk.
@@ -98,7 +98,8 @@ def build_pool(
     rows: list[list[int]] = []
     owners: list[Document] = []
     for document in documents:
-        ids = encode(document.text, tokenizer)
+        given = document.tokens
+        ids = encode(document.text, tokenizer) if given is None else list(given)
         chunks = [ids[start : start + chunk_tokens] for start in range(0, len(ids), chunk_tokens)]
         kept = [chunk for chunk in chunks if len(chunk) >= shortest][:max_chunks_per_document]
         rows.extend(kept)

@@ -19,6 +19,7 @@ from evoprune.errors import DataError
 MIN_PROSE_CHARS = 400
 # What a document of a file's docstrings has at the end of its key.
 DOCSTRINGS = "#docstrings"
+FILL = "Give files that have text."
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class PackagesSource:
         found: list[Document] = []
         for kind in sorted({*self.kinds, *self.prose}):
             found.extend(self._cap(kind))
-        return _sorted_and_filled(found, "The packages source", "Name patterns under 'kinds'.")
+        return filled(found, "The packages source", "Name patterns under 'kinds'.")
 
     def _files(self, kind: str) -> dict[str, Path]:
         """Returns the files of a kind by document key; the key says what is taken of a file."""
@@ -95,6 +96,8 @@ class PackagesSource:
 class TextSource:
     """Plain text files; the kind of a document is its file's name without the suffix.
 
+    A document's key is its file's name and a hash of its text, wherever the file lies.
+
     Args:
         files: paths or globs.
         separator: what stands between the documents of a file; by default a file is one document.
@@ -110,15 +113,12 @@ class TextSource:
             DataError: a pattern matches nothing, or no file has text.
         """
         found = [one for path in _expand(self.files) for one in self._of_file(path)]
-        return _sorted_and_filled(found, "The text source", "Give files that have text.")
+        return filled(_unrepeated(found), "The text source", FILL)
 
     def _of_file(self, path: Path) -> Iterator[Document]:
         text = _read(path)
-        if not self.separator:
-            yield Document(path.as_posix(), path.stem, text)
-            return
-        for number, part in enumerate(text.split(self.separator)):
-            yield Document(f"{path.as_posix()}:{number:06d}", path.stem, part)
+        for part in text.split(self.separator) if self.separator else [text]:
+            yield Document(_key(path, part), path.stem, part)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class JsonLinesSource:
         files: paths or globs.
         text_field: the field that holds the text.
         kind_field: the field that holds the kind; by default the file's name without the suffix.
-        key_field: the field that names the document; by default file and line number do.
+        key_field: the field that names the document; by default the file's name and the text do.
     """
 
     files: list[str]
@@ -144,7 +144,9 @@ class JsonLinesSource:
             DataError: a line is no JSON object, lacks a field, or nothing has text.
         """
         found = [one for path in _expand(self.files) for one in self._of_file(path)]
-        return _sorted_and_filled(found, "The jsonl source", "Give files that have text.")
+        if self.key_field is None:
+            found = _unrepeated(found)
+        return filled(found, "The jsonl source", FILL)
 
     def _of_file(self, path: Path) -> Iterator[Document]:
         for number, line in enumerate(_read(path).split("\n"), start=1):
@@ -154,11 +156,9 @@ class JsonLinesSource:
 
     def _document(self, row: Mapping[str, Any], path: Path, number: int) -> Document:
         where = f"{path}, line {number}"
-        text = _text_of(row, self.text_field, where)
+        text = text_of(row, self.text_field, where)
         kind = str(_value_of(row, self.kind_field, where)) if self.kind_field else path.stem
-        key = f"{path.as_posix()}:{number:09d}"
-        if self.key_field:
-            key = str(_value_of(row, self.key_field, where))
+        key = str(_value_of(row, self.key_field, where)) if self.key_field else _key(path, text)
         return Document(key, kind, text)
 
 
@@ -193,12 +193,12 @@ class DatasetsSource:
             if self.limit is not None and number >= self.limit:
                 break
             where = f"{self.name_or_path}, row {number}"
-            text = _text_of(row, self.text_field, where)
+            text = text_of(row, self.text_field, where)
             kind = self.name_or_path
             if self.kind_field:
                 kind = str(_value_of(row, self.kind_field, where))
             found.append(Document(f"{self.split_name}:{number:09d}", kind, text))
-        return _sorted_and_filled(found, f"'{self.name_or_path}'", "Choose another split or field.")
+        return filled(found, f"'{self.name_or_path}'", "Choose another split or field.")
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         try:
@@ -237,7 +237,7 @@ class ListSource:
             DataError: an entry is neither text nor a mapping with text, or nothing has text.
         """
         found = [self._document(number, entry) for number, entry in enumerate(self.texts)]
-        return _sorted_and_filled(found, "The list of texts", "Give texts that are not blank.")
+        return filled(found, "The list of texts", "Give texts that are not blank.")
 
     def _document(self, number: int, entry: str | Mapping[str, str]) -> Document:
         key = f"text:{number:09d}"
@@ -248,13 +248,8 @@ class ListSource:
                 f"Entry {number} of the list is {type(entry).__name__}.",
                 "Give a string or a mapping with 'text'.",
             )
-        text = _text_of(entry, "text", f"entry {number} of the list")
+        text = text_of(entry, "text", f"entry {number} of the list")
         return Document(str(entry.get("key", key)), str(entry.get("kind", "text")), text)
-
-
-def in_memory(texts: Iterable[str | Mapping[str, str]]) -> ListSource:
-    """Returns a source of texts given directly (see ListSource)."""
-    return ListSource(tuple(texts))
 
 
 def docstrings(source: str) -> str:
@@ -340,6 +335,23 @@ def _read(path: Path) -> str:
         ) from error
 
 
+def _key(path: Path, text: str) -> str:
+    """Returns a key made of a file's name and a text of it.
+
+    Splits are drawn from keys: moving a corpus, or the lines in it, must not draw them anew.
+    """
+    name = path.name.replace("#", "%23")  # what precedes a # would be the document's origin
+    return f"{name}:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _unrepeated(documents: Iterable[Document]) -> list[Document]:
+    """Returns the documents without those whose key, and so whose text, one before them has."""
+    first: dict[str, Document] = {}
+    for document in documents:
+        first.setdefault(document.key, document)
+    return list(first.values())
+
+
 def _without_licence(text: str) -> str:
     lines = text.splitlines(keepends=True)
     end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -373,7 +385,12 @@ def _value_of(row: Mapping[str, Any], name: str, where: str) -> Any:
     return row[name]
 
 
-def _text_of(row: Mapping[str, Any], name: str, where: str) -> str:
+def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
+    """Returns the text in a field of a row.
+
+    Raises:
+        DataError: there is no such field, or it holds something else.
+    """
     text = _value_of(row, name, where)
     if not isinstance(text, str):
         raise DataError(
@@ -382,8 +399,19 @@ def _text_of(row: Mapping[str, Any], name: str, where: str) -> str:
     return text
 
 
-def _sorted_and_filled(documents: Iterable[Document], name: str, remedy: str) -> list[Document]:
-    found = sorted((one for one in documents if one.text.strip()), key=lambda one: one.key)
+def filled(documents: Iterable[Document], name: str, remedy: str) -> list[Document]:
+    """Returns the documents that are not blank, in order of their keys.
+
+    Args:
+        documents: of a source.
+        name: what the source is called.
+        remedy: what to do where nothing is left.
+
+    Raises:
+        DataError: nothing is left, or two have the same key.
+    """
+    held = (one for one in documents if one.tokens or one.text.strip())
+    found = sorted(held, key=lambda one: one.key)
     if not found:
         raise DataError(f"{name} has no text.", remedy)
     for first, second in pairwise(found):

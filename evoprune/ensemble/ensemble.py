@@ -19,6 +19,7 @@ from evoprune.ensemble.scoring import Stand, score
 from evoprune.errors import ConfigError, RunFolderError
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.worker import Worker
+from evoprune.folder import plain_name
 from evoprune.front import Front
 from evoprune.journal import decode, encode, write_atomically
 from evoprune.pattern import Pattern
@@ -146,9 +147,11 @@ def ensemble(worker: Worker, front: Front, recipe: Recipe, name: str | None = No
         name: of its folder; ``<method>-<combine>`` by default.
 
     Raises:
-        ConfigError: the recipe makes no sense, or nothing fits its budget.
+        ConfigError: the recipe or the name makes no sense, or nothing fits its budget.
         RunFolderError: the run folder cannot be written.
     """
+    if name is not None:
+        plain_name(name)
     made = compare(worker, select(worker, front, recipe, name))
     folder = worker.folder / "ensembles" / made.name
     folder.mkdir(parents=True, exist_ok=True)

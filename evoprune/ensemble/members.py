@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from evoprune.constraints import Constraint, parse_constraint
+from evoprune.constraints import Constraint, parse_bound
 from evoprune.ensemble.combine import check_rule
 from evoprune.ensemble.costs import Limit
 from evoprune.ensemble.mixture import Mixture
@@ -138,15 +138,15 @@ def parse_budget(text: str | None, metrics: Sequence[str]) -> Constraint | None:
     """
     if text is None:
         return None
-    name, sign, bound = text.partition("<=")
-    if not sign:
+    bound = parse_bound(text)
+    if bound.op not in ("<=", "<"):
         raise ConfigError(f"The budget '{text}' is no upper bound.", "Write it like 'flops<=100%'.")
-    if name.strip() not in metrics:
+    if bound.name not in metrics:
         raise ConfigError(
-            f"The budget '{text}' bounds '{name.strip()}', which is not counted.",
-            did_you_mean(name.strip(), metrics),
+            f"The budget '{text}' bounds '{bound.name}', which is not counted.",
+            did_you_mean(bound.name, metrics),
         )
-    return parse_constraint(name.strip(), sign + bound)
+    return bound
 
 
 def choose(recipe: Recipe, predictions: Predictions, limit: Limit, n_clusters: int = 1) -> Chosen:

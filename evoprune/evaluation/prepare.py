@@ -29,6 +29,7 @@ from evoprune.evaluation.runner import Runner, make_runner
 from evoprune.families.load import open_network
 from evoprune.folder import RunFolder
 from evoprune.journal import write_atomically
+from evoprune.live import NOTHING, Live
 from evoprune.registry import DATA, SAMPLERS, TASKS
 from evoprune.shipped import resolved
 
@@ -45,6 +46,7 @@ class Opened:
     task: Any
     processor: Any
     pools: Mapping[str, Any]
+    weights: str  # the digest of the network's, as they were loaded
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Calibrated:
 
 
 def open_experiment(
-    config: Config, say: Callable[[str], None] = lambda line: None, model: Any = None
+    config: Config, say: Callable[[str], None] = lambda line: None, live: Live = NOTHING
 ) -> Opened:
     """Returns the network and the data of a configuration, checked against each other.
 
@@ -76,13 +78,14 @@ def open_experiment(
 
     torch.set_num_threads(config.workers.threads)
     say(f"model     {config.model.label}")
-    family, network = open_network(config.model, model)
+    family, network, weights = open_network(config.model, live.model)
     task = build(TASKS, config.task)
     processor = family.processor(config.model)
-    pools = task.pools(config.data, build(DATA, config.data.source), processor)
+    source = live.source or build(DATA, config.data.source)
+    pools = task.pools(config.data, source, processor)
     say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
     family.check(network, pools, config.model.device)
-    return Opened(family, network, task, processor, pools)
+    return Opened(family, network, task, processor, pools, weights)
 
 
 def calibrate(config: Config, opened: Opened) -> Calibrated:
@@ -155,7 +158,7 @@ def look(config: Config) -> Look:
 
 
 def prepare(
-    config: Config, folder: RunFolder, say: Callable[[str], None], model: Any = None
+    config: Config, folder: RunFolder, say: Callable[[str], None], live: Live = NOTHING
 ) -> None:
     """Writes ``ranks/``, ``calibration/`` and the manifest of a run.
 
@@ -163,12 +166,12 @@ def prepare(
         config: the experiment.
         folder: the run folder, claimed.
         say: told what is being done.
-        model: a live module, instead of the one that ``config.model`` names.
+        live: what was handed over as objects.
 
     Raises:
         EvopruneError: network or data cannot be used.
     """
-    opened = open_experiment(config, say, model)
+    opened = open_experiment(config, say, live)
     calibrated = calibrate(config, opened)
     say(
         f"calibrate {config.calibration.sampler.type}: {len(calibrated.selection)} examples "
@@ -190,6 +193,7 @@ def prepare(
             "python": platform.python_version(),
             "seed": config.search.seed,
             "family": opened.family.name,
+            "model_sha256": opened.weights,
             "source": resolved(name) if name else str(config.model.factory),
             **digests,
         }

@@ -47,12 +47,9 @@ def rank(
     Raises:
         ModelError: a score is not finite.
     """
-    sites = partial_sites(space)
-    if not sites:
+    subject = subject_of(config, space, family, model, examples)
+    if not subject.sites:
         return {}, {}
-    table: CostTable = family.table(model, config.data.chunk_tokens)
-    runs = _runs(config, family.stages(model), examples)
-    subject = Subject(model, table, sites, runs, config.calibration.seed)
     scores = build(CRITERIA, config.criterion).scores(subject)
     broken = [name for name, score in scores.items() if not np.isfinite(score).all()]
     if broken:
@@ -66,14 +63,29 @@ def rank(
     return scores, stored
 
 
-def _runs(config: Config, stages: Any, examples: Examples) -> Any:
+def subject_of(
+    config: Config, space: Space, family: Any, model: Any, examples: Examples
+) -> Subject:
+    """Returns what a criterion looks at: the model, and the sites of which some gene keeps a part.
+
+    A family whose networks have no stages runs them over the examples itself (``family.runs``).
+    """
+    table: CostTable = family.table(model, config.data.chunk_tokens)
+    task, device = build(TASKS, config.task), config.model.device
+    sites = partial_sites(space)
+    if hasattr(family, "runs"):
+        runs = family.runs(model, task, examples, device)
+    else:
+        runs = _runs(task, device, family, model, examples)
+    return Subject(model, table, sites, runs, config.calibration.seed)
+
+
+def _runs(task: Any, device: str, family: Any, model: Any, examples: Examples) -> Any:
     """Returns a function that runs the dense model over the examples, batch after batch."""
     import torch
 
-    task, device = build(TASKS, config.task), config.model.device
-
     def run() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-        clean = examples.clean.arrays
+        clean, stages = examples.clean.arrays, family.stages(model)
         for rows, tokens in token_batches(clean["tokens"], device):
             lengths = torch.from_numpy(clean["lengths"][rows]).to(device)
             features = forward(stages, tokens)

@@ -64,10 +64,10 @@ def _cut_axis(
 ) -> "torch.Tensor":
     import torch
 
-    if len(dim) == 1 and dim[0].site is not None:
+    if len(dim) == 1 and dim[0].site is not None and dim[0].first == 0:
         units = kept[dim[0].site]
         if len(units) == 0 or units[-1] == len(units) - 1:
-            return tensor.narrow(axis, 0, len(units) * dim[0].unit)
+            return tensor.narrow(axis, 0, min(len(units) * dim[0].unit, dim[0].size))
     index = torch.from_numpy(entries(dim, kept)).to(tensor.device)
     return tensor.index_select(axis, index)
 

@@ -16,13 +16,53 @@ from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.runner import make_runner
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Failure, TableObjective
+from evoprune.protocols import Evaluation, TableObjective
 from evoprune.recover.adapt import Adapt
 from evoprune.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
 from evoprune.space import Space
 
 # How torch says that memory ran out, on an accelerator and on the CPU.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "memoryerror",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+)
+# How it says that the accelerator is lost to this process: everything after it fails as well.
+DEVICE_LOST = ("cuda error", "acceleratorerror", "cublas_status", "cudnn_status", "hip error")
+
+
+class DeviceLost(RuntimeError):
+    """An accelerator that this process can no longer use; another process may."""
+
+
+class _Timed:
+    """A task whose measuring is timed; all else is the task's own.
+
+    Args:
+        task: the task.
+        device: where the network runs.
+    """
+
+    def __init__(self, task: Any, device: str) -> None:
+        self._task, self._gpu, self.seconds = task, device.startswith("cuda"), 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def measure(self, *args: Any, **options: Any) -> Any:
+        """Returns what the task measures."""
+        if self._gpu:
+            import torch
+
+            torch.cuda.synchronize()  # what the network still has to do is not measuring
+        began = time.perf_counter()
+        try:
+            return self._task.measure(*args, **options)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -34,6 +74,7 @@ class WorkerSpec:
         space: the space as JSON.
         task: the task's type and options.
         objectives: the table objectives to measure, by type and options.
+        functions: those of them that are functions of the driver's process, by name.
         required: those that a pattern must have a value of; the others are only reported.
         family: the family's name.
         rungs: sizes of the rungs, ascending; the last is the calibration set.
@@ -58,6 +99,7 @@ class WorkerSpec:
     trust_remote_code: bool = False
     plugins: tuple[str, ...] = field(default=())
     adapt: Mapping[str, Any] | None = None
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
 
 def cost_table(
@@ -85,7 +127,8 @@ class Worker:
         self.space = Space.from_json(spec.space)
         self.task = build(TASKS, Part.model_validate(dict(spec.task)))
         self.objectives: dict[str, TableObjective] = {
-            part["type"]: build(OBJECTIVES, Part.model_validate(dict(part)))
+            part["type"]: spec.functions.get(part["type"])
+            or build(OBJECTIVES, Part.model_validate(dict(part)))
             for part in spec.objectives
         }
         self.family = FAMILIES.load(spec.family)()
@@ -94,8 +137,9 @@ class Worker:
         )
         self._examples: dict[str, Examples] = {}
         self.table = cost_table(self.family, self.model, spec.context, spec.adapt)
+        self._timed = _Timed(self.task, spec.device)
         self.runner = make_runner(
-            self.family, self.model, self.task, self.table, spec.device, self._adapt()
+            self.family, self.model, self._timed, self.table, spec.device, self._adapt()
         )
         self._dense_flops = float(self._flops(self.space.dense))
 
@@ -144,28 +188,47 @@ class Worker:
         if rungs and rung >= 0:
             examples = examples.first(rungs[rung])
         options = [self.space.options(pattern) for pattern in patterns]
+        began, self._timed.seconds = time.perf_counter(), 0.0
         outcomes = self.runner.tables(options, examples, rungs)
+        ended, measuring = time.perf_counter(), self._timed.seconds
         made = [
             self._judge(pattern, outcome, examples)
             for pattern, outcome in zip(patterns, outcomes, strict=True)
         ]
-        seconds = (time.perf_counter() - start) / max(1, len(patterns))
+        if any(one.cause == "memory" for one in made):
+            self._free()
+            if len(patterns) > 1:  # one by one they may fit
+                return [self.evaluate(pattern, split, rung, keep) for pattern in patterns]
+        now, share = time.perf_counter(), 1 / max(1, len(patterns))
         return [
             replace(
                 one,
                 split=split,
                 rung=rung,
-                seconds=seconds,
+                seconds=(now - start) * share,
+                model_seconds=(ended - began - measuring) * share,
+                metric_seconds=(now - ended + measuring) * share,
                 tokens=examples.work * self._flops(one.pattern) / self._dense_flops,
                 tables=one.tables if keep else {},
             )
             for one in made
         ]
 
+    def _free(self) -> None:
+        """Gives back what an accelerator keeps for later."""
+        if self.spec.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
     def _judge(
         self, pattern: Pattern, outcome: dict[str, Table] | Exception, examples: Examples
     ) -> Evaluation:
-        """Returns the objectives of a pattern's tables, or why it has none."""
+        """Returns the objectives of a pattern's tables, or why it has none.
+
+        Raises:
+            DeviceLost: the pattern may not be to blame, and none after it can be evaluated here.
+        """
         blank = Evaluation(pattern, "", -1)
         try:
             if isinstance(outcome, Exception):
@@ -176,9 +239,11 @@ class Worker:
             }
         except Exception as caught:  # whatever a model, a task or a plug-in may raise
             error = f"{type(caught).__name__}: {' '.join(str(caught).split())[:300]}"
-            no_memory = any(words in error.lower() for words in OUT_OF_MEMORY)
-            failure: Failure = "transient" if no_memory else "deterministic"
-            return replace(blank, error=error, failure=failure)
+            if any(words in error.lower() for words in OUT_OF_MEMORY):
+                return replace(blank, error=error, failure="transient", cause="memory")
+            if any(words in error.lower() for words in DEVICE_LOST):
+                raise DeviceLost(error) from caught
+            return replace(blank, error=error, failure="deterministic")
         broken = _broken(outcome, {name: values[name] for name in self.spec.required})
         if broken:
             return replace(blank, error=broken, failure="deterministic")

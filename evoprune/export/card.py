@@ -18,14 +18,25 @@ from evoprune.space import Space
 
 RECORD = "evoprune.json"
 FORMAT = "evoprune export"
-OWN_CODE = """\
-The layers of this model are unlike each other, so that it comes with a file of its own,
-`modeling_evoprune.py`, which needs torch and transformers only; `trust_remote_code=True` lets it
-run. `evoprune.load("path/to/this/folder")` does without: it runs the file that evoprune ships, if
-this one equals it. Classes of transformers themselves refuse the folder, and vLLM and the
-converters to GGUF do not take it."""
 SPLITS = {"search": "search split", "val": "validation split", "report": "report split"}
 _COLUMN = re.compile(r"(search|val|report)_(.+?)(_low|_high)?")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a card says of one kind of model, as Markdown.
+
+    Attributes:
+        front: lines of the front matter.
+        trained: whether anything was trained after the cut.
+        details: paragraphs on what is left.
+        loading: how it is loaded.
+    """
+
+    front: tuple[str, ...]
+    trained: str
+    details: tuple[str, ...]
+    loading: str
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,9 @@ class Card:
         dtype: of the weights written.
         params: parameters of the base and of the export.
         bytes: of the export's weights on disk.
-        layers: what each layer keeps, a row a layer, where they differ.
-        tokenizer: whether a tokenizer was found.
         scores: column → value, such as ``val_nll`` or ``report_nll_low``.
         provenance: whatever the run knows of itself, as JSON.
+        words: what is said of this kind of model.
     """
 
     source: Source
@@ -52,10 +62,9 @@ class Card:
     dtype: str
     params: tuple[int, int]
     bytes: int
-    layers: tuple[Mapping[str, str], ...]
-    tokenizer: bool
     scores: Mapping[str, float]
     provenance: Mapping[str, Any]
+    words: Words
 
     def write(self, folder: Path) -> None:
         """Writes README.md and evoprune.json; equal exports give equal bytes."""
@@ -96,8 +105,7 @@ class Card:
             f"# {self.source.label}, pruned",
             f"This is `{self.source.label}` with parts removed by evoprune "
             f"(pattern `{self.pattern.id}` of the "
-            f"space `{self.space.name}`). It was not trained after that unless the provenance in "
-            f"`{RECORD}` says so.",
+            f"space `{self.space.name}`). {self.words.trained}",
             "## What was removed",
             "\n".join(f"- {line}" for line in in_words(self.space, self.pattern))
             or "Nothing: this is the dense model.",
@@ -105,17 +113,14 @@ class Card:
             "## Scores",
             score_table(self.scores),
             "## How to load it",
-            self._loading(),
+            self.words.loading,
             "## Licence",
             "The licence of the base model applies to this one as well: read it there.",
         ]
         return "\n\n".join(parts) + "\n"
 
     def _front_matter(self) -> str:
-        lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-        if self.source.label == self.source.name_or_path:
-            lines.insert(0, f"base_model: {json.dumps(self.source.label)}")
-        return "\n".join(["---", *lines, "tags:", "- evoprune", "- pruned", "---"])
+        return "\n".join(["---", *self.words.front, "tags:", "- evoprune", "- pruned", "---"])
 
     def _size(self) -> str:
         before, after = self.params
@@ -125,32 +130,7 @@ class Card:
             f"{self.bytes:,} bytes.",
             f"Rung of the export: **{self.rung}**. {self.reason}",
         ]
-        if self.layers:
-            lines.append(table(self.layers))
-        if self.rung == "dense-masked":
-            lines.append(
-                "Removed parts are zeros in tensors of the old shapes: this **saves nothing**, "
-                "neither memory nor time. It computes what the pattern computes, no more."
-            )
-        return "\n\n".join(lines)
-
-    def _loading(self) -> str:
-        own = self.rung == "heterogeneous"
-        trust = ", trust_remote_code=True" if own else ""
-        code = [
-            "```python",
-            "from transformers import AutoModelForCausalLM"
-            + (", AutoTokenizer" if self.tokenizer else ""),
-            "",
-            'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto"'
-            f"{trust})",
-        ]
-        if self.tokenizer:
-            code.append('tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")')
-        text = "\n".join([*code, "```"]) + f"\n\n{OWN_CODE if own else 'evoprune is not needed.'}"
-        if not self.tokenizer:
-            text += " No tokenizer was found beside the base model, so none is here."
-        return text
+        return "\n\n".join([*lines, *self.words.details])
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -221,6 +201,8 @@ def check_target(folder: Path) -> None:
     if not folder.exists():
         return
     found = [folder] if not folder.is_dir() else [p for p in folder.rglob("*") if not p.is_dir()]
+    # Python leaves it beside a modelling file that was imported.
+    found = [path for path in found if path.parent.name != "__pycache__"]
     record = read_record(folder) if folder.is_dir() else None
     ours = {RECORD, *(record["files"] if record else ())}
     foreign = [p for p in found if p == folder or p.relative_to(folder).as_posix() not in ours]

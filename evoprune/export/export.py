@@ -1,55 +1,33 @@
-"""Exports a pattern: the writers of the rungs, what is carried over, and a folder written whole."""
+"""Exports a pattern of a decoder: the writers of the rungs, and what is carried over."""
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evoprune.errors import ExportError, did_you_mean
+from evoprune.errors import ExportError
 from evoprune.export.card import Card, check_target
+from evoprune.export.decoder_card import words
 from evoprune.export.heterogeneous import differ, layer_table
 from evoprune.export.homogeneous import shrink
 from evoprune.export.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.export.masked import mask
+from evoprune.export.measure import measure_export
+from evoprune.export.order import Order
 from evoprune.export.subject import Source, Subject
 from evoprune.export.verify import verify as verify_export
+from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 
-__all__ = ["Exported", "Source", "export_pattern"]
+__all__ = ["DecoderExporter", "Exported", "Source", "export_pattern"]
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 SHARD = "5GB"
 TOLERANCE = {"float64": 1e-9}  # of the largest logit; 1e-4 in the other dtypes
 _GENERATION = "generation_config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What became of an export.
-
-    Attributes:
-        path: the folder.
-        rung: how the pattern was written.
-        reason: why so.
-        params: parameters of the exported model.
-        bytes: of its weights on disk.
-        max_error: the largest error found in verification, relative to the largest logit; None
-            if it was not verified.
-    """
-
-    path: Path
-    rung: Rung
-    reason: str
-    params: int
-    bytes: int
-    max_error: float | None
 
 
 def _save_shrunk(subject: Subject, folder: Path) -> int:
@@ -109,15 +87,46 @@ def export_pattern(
     check_target(target)
     chosen = _dtype(source, dtype)
     subject = Subject.load(source, space, pattern, chosen)
-    with _writing(target) as folder:
+    with writing(target) as folder:
         rung, reason, params = _climb_down(subject, folder)
         has_tokenizer = _carry_over(source, folder)
-        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        sizes = (subject.params(space.dense), params), size, _layers(subject, rung)
-        said = (rung, reason, chosen, *sizes, has_tokenizer, scores, provenance)
-        Card(source, space, pattern, *said).write(folder)
+        size = weight_bytes(folder)
+        sizes = (subject.params(space.dense), params), size
+        said = words(source, rung, _layers(subject, rung), has_tokenizer)
+        made = (rung, reason, chosen, *sizes, scores, provenance, said)
+        Card(source, space, pattern, *made).write(folder)
         error = _verified(subject, source, rung, folder, tokens) if verify else None
     return Exported(target, rung, reason, params, size, error)
+
+
+class DecoderExporter:
+    """Exports the models of the family ``decoder``."""
+
+    def rungs(
+        self, source: Source, space: Space, patterns: Sequence[Pattern]
+    ) -> list[tuple[Rung, str]]:
+        """Returns the highest rung that each pattern allows, and a sentence that says why."""
+        return [rung_of(space, pattern) for pattern in patterns]
+
+    def write(
+        self, order: Order, path: Path, *, verify: bool = True, dtype: str | None = None
+    ) -> Exported:
+        """Writes a model into a folder (``export_pattern``)."""
+        return export_pattern(
+            order.source,
+            order.space,
+            order.pattern,
+            path,
+            scores=order.scores,
+            provenance=order.provenance,
+            tokens=order.examples.clean.arrays["tokens"][:2],
+            verify=verify,
+            dtype=dtype,
+        )
+
+    def measure(self, order: Order, path: Path) -> Mapping[str, Any]:
+        """Times an export beside the dense model, and writes that into its card."""
+        return measure_export(path, order.source, order.examples.clean.arrays["tokens"][:8])
 
 
 def _layers(subject: Subject, rung: Rung) -> tuple[Mapping[str, str], ...]:
@@ -141,9 +150,7 @@ def _dtype(source: Source, asked: str | None) -> str:
     from transformers import AutoConfig
 
     if asked is not None:
-        if asked not in DTYPES:
-            raise ExportError(f"'{asked}' is no dtype to export in.", did_you_mean(asked, DTYPES))
-        return asked
+        return check_dtype(asked)
     try:
         config = AutoConfig.from_pretrained(
             source.name_or_path,
@@ -221,44 +228,3 @@ def _verified(
         trust_remote_code=source.trust_remote_code or own,
         refused_by=type(subject.model).__name__ if own else None,
     )
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[Path]:
-    """Gives a folder beside the target that takes its place at the end, whole or not at all.
-
-    Raises:
-        ExportError: the target is taken, or cannot be written.
-    """
-    from safetensors import SafetensorError
-
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        yield new
-        check_target(target)
-        _swap(new, target, old)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(
-            f"'{target}' cannot be written: {getattr(error, 'strerror', None) or error}.",
-            "Free disk space or correct the permissions, then export again.",
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    """Puts a folder in the place of the target, or leaves the target as it was."""
-    replaced = target.exists()
-    if replaced:
-        target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        if replaced:
-            old.rename(target)
-        raise

@@ -1,8 +1,9 @@
 """A script for a process of its own: loads an export without evoprune and says what it computes.
 
-``python -I fresh.py FOLDER`` reads ``job.json`` and ``tokens.npy`` there and writes
-``logits.npy`` (N, T, V) and ``result.json``: the largest differences between decoding with the
-key–value cache and without, relative to the largest logit. It imports nothing of evoprune.
+``python -I fresh.py FOLDER`` reads ``job.json`` there. Of a decoder it reads ``tokens.npy`` and
+writes ``logits.npy`` (N, T, V) and ``result.json``: the largest differences between decoding with
+the key–value cache and without, relative to the largest logit. Of a head it reads ``inputs.npy``
+and writes ``logits.npy`` (N, C). It imports nothing of evoprune.
 """
 
 import json
@@ -23,10 +24,30 @@ def main(folder: Path) -> None:
     sys.modules["evoprune"] = None  # type: ignore[assignment]
     # An isolated interpreter ignores PYTHONPATH and the user's packages; torch may live there.
     sys.path += [path for path in job["path"] if path not in sys.path]
-    import numpy as np
     import torch
 
     torch.set_num_threads(job["threads"])
+    (classify if job.get("kind") == "head" else decode)(folder, job)
+
+
+def classify(folder: Path, job: dict[str, Any]) -> None:
+    """Writes the logits of a head, which the file in its own folder loads."""
+    import numpy as np
+    import torch
+
+    sys.path.insert(0, job["folder"])
+    sys.dont_write_bytecode = True  # the folder is to hold what was exported, and no more
+    model = import_module("modeling_head").load(job["folder"], getattr(torch, job["dtype"]))
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(np.load(folder / "inputs.npy", allow_pickle=False)))
+    np.save(folder / "logits.npy", logits.numpy(), allow_pickle=False)
+
+
+def decode(folder: Path, job: dict[str, Any]) -> None:
+    """Writes the logits of a decoder, and how cached decoding differs."""
+    import numpy as np
+    import torch
+
     tokens = torch.from_numpy(np.load(folder / "tokens.npy", allow_pickle=False))
     model = load(job)
     with torch.inference_mode():

@@ -7,7 +7,8 @@ import numpy as np
 from evoprune.pattern import Drop, Pattern
 from evoprune.space import Site, Space
 
-Rung = Literal["homogeneous", "heterogeneous", "dense-masked"]
+# Of decoders, then of heads.
+Rung = Literal["homogeneous", "heterogeneous", "dense-masked", "standalone", "head-only"]
 
 LADDER: tuple[Rung, ...] = ("homogeneous", "heterogeneous", "dense-masked")
 

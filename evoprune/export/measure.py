@@ -1,4 +1,7 @@
-"""What an export saves, measured beside the dense model: time, memory, file size and FLOPs."""
+"""What an export saves, measured beside the dense model: time, memory, file size and FLOPs.
+
+Of decoders here; ``measure_head`` is of heads.
+"""
 
 import json
 import platform
@@ -14,6 +17,7 @@ import numpy as np
 from evoprune.errors import ExportError
 from evoprune.export.card import RECORD, read_record, sha256, table
 from evoprune.export.subject import Source
+from evoprune.export.writing import weight_bytes
 from evoprune.families.flops import executed_flops
 from evoprune.journal import write_atomically
 
@@ -29,9 +33,16 @@ _LABELS = {
     "decode_flops": "FLOPs of decoding a token",
     "weight_bytes": "weights in memory, bytes",
     "cache_bytes": "key–value cache of the prompt, bytes",
+    "batch_ms": "a batch, ms",
+    "images_per_s": "images per second",
+    "single_ms": "one image, ms",
+    "batch_flops": "FLOPs of an image",
+    "peak_bytes": "activations of a batch at their peak, bytes",
     "file_bytes": "weights on disk, bytes",
 }
 _PHASES = {"prompt": "the prompt", "decode": "decoding"}
+
+Clock = Callable[[Any], float]
 
 
 def compare_speed(
@@ -59,41 +70,53 @@ def compare_speed(
 
     models = {"dense": dense_model, "export": exported_model}
     batch = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64)).to(dense_model.device)
+    clocks: dict[str, Clock] = {
+        "prompt_ms": lambda model: seconds(model, _prompt, batch),
+        "decode_ms": lambda model: _decode_seconds(model, batch),
+    }
     with torch.inference_mode():
-        found = {name: _summary(each) for name, each in _times(models, batch, rounds).items()}
-        counts = {who: _counts(model, batch) for who, model in models.items()}
-    for name in counts["dense"]:
-        found[name] = _with_ratio({who: counts[who][name] for who in WHO})
-    return {
-        **found,
-        "hardware": _hardware(dense_model.device),
-        "threads": torch.get_num_threads(),
-        "dtype": str(dense_model.dtype).removeprefix("torch."),
-        "batch": list(batch.shape),
-        "rounds": rounds,
-        "warning": warning(found),
-    }
+        found = compared(models, clocks, lambda model: _counts(model, batch), rounds)
+    return found | {"batch": list(batch.shape), "warning": warning(found)}
 
 
-def _times(
-    models: Mapping[str, Any], batch: "torch.Tensor", rounds: int
-) -> dict[str, dict[str, list[float]]]:
-    """Returns milliseconds by what was done and by model, a value a round and one before them."""
-    times: dict[str, dict[str, list[float]]] = {
-        name: {who: [] for who in WHO} for name in ("prompt_ms", "decode_ms")
-    }
+def compared(
+    models: Mapping[str, Any],
+    clocks: Mapping[str, Clock],
+    counts: Callable[[Any], Mapping[str, float]],
+    rounds: int,
+) -> dict[str, Any]:
+    """Returns what the dense model and its export cost, by name, and what it was measured on.
+
+    Args:
+        models: ``dense`` and ``export``.
+        clocks: by name what is timed, in seconds; the models take turns in each.
+        counts: what does not depend on the clock, of one model.
+        rounds: how many count, beside one before them.
+    """
+    import torch
+
+    times: dict[str, dict[str, list[float]]] = {n: {who: [] for who in WHO} for n in clocks}
     for _ in range(rounds + 1):
-        for who in WHO:
-            times["prompt_ms"][who].append(_seconds(models[who], _prompt, batch) * 1e3)
-        for who in WHO:
-            times["decode_ms"][who].append(_decode_seconds(models[who], batch) * 1e3)
-    return times
+        for name, clock in clocks.items():
+            for who in WHO:
+                times[name][who].append(clock(models[who]) * 1e3)
+    found: dict[str, Any] = {name: _summary(each) for name, each in times.items()}
+    counted = {who: counts(models[who]) for who in WHO}
+    for name in counted["dense"]:
+        found[name] = with_ratio({who: counted[who][name] for who in WHO})
+    dense = models["dense"]
+    return found | {
+        "hardware": _hardware(dense.device),
+        "threads": torch.get_num_threads(),
+        "dtype": str(dense.dtype).removeprefix("torch."),
+        "rounds": rounds,
+    }
 
 
-def warning(found: Mapping[str, Any]) -> str | None:
+def warning(found: Mapping[str, Any], phases: Mapping[str, str] = _PHASES) -> str | None:
     """Returns what to say if less than half of the saved FLOPs is saved time, else None."""
     said = []
-    for phase, words in _PHASES.items():
+    for phase, words in phases.items():
         flops, clock = (1 - found[f"{phase}_{what}"]["ratio"] for what in ("flops", "ms"))
         if flops > 0 and clock < flops / 2:
             change = f"fell by {clock:.0%}" if clock >= 0 else f"rose by {-clock:.0%}"
@@ -122,21 +145,28 @@ def measure_export(
     from evoprune.loading import load
 
     folder = Path(exported_path)
-    record = read_record(folder)
-    if record is None:
-        raise ExportError(f"'{folder}' is no export of evoprune.", f"It has no {RECORD}: export.")
+    record = record_of(folder)
     exported = load(folder)
     dense = load_base(Path(source.folder), record["dtype"], "cpu", source.trust_remote_code)
     found = compare_speed(dense, exported, tokens, rounds)
     base = Path(source.folder) / "base.safetensors"
     same = source.dtype == record["dtype"]
-    sizes = {
-        "dense": base.stat().st_size if same else found["weight_bytes"]["dense"],
-        "export": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-    }
-    found["file_bytes"] = _with_ratio(sizes)
-    _write(folder, record, found)
+    dense_bytes = base.stat().st_size if same else found["weight_bytes"]["dense"]
+    found["file_bytes"] = with_ratio({"dense": dense_bytes, "export": weight_bytes(folder)})
+    write_speed(folder, record, found)
     return found
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """Returns what lies beside an exported model.
+
+    Raises:
+        ExportError: the folder is no export.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise ExportError(f"'{folder}' is no export of evoprune.", f"It has no {RECORD}: export.")
+    return record
 
 
 def speed_text(found: Mapping[str, Any]) -> str:
@@ -151,11 +181,11 @@ def speed_text(found: Mapping[str, Any]) -> str:
         for name, label in _LABELS.items()
         if name in found
     ]
-    n, length = found["batch"]
-    threads = found["threads"]
+    batch = " × ".join(str(extent) for extent in found["batch"])
+    threads, unit = found["threads"], found.get("unit", "tokens")
     where = (
         f"Measured on {found['hardware']} ({threads} thread{'s' * (threads != 1)}) in "
-        f"{found['dtype']}, with a batch of {n} × {length} tokens; times are medians of "
+        f"{found['dtype']}, with a batch of {batch} {unit}; times are medians of "
         f"{found['rounds']} rounds in turns with the dense model, and brackets hold the lowest and "
         "the highest ratio of a round."
     )
@@ -165,7 +195,8 @@ def speed_text(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _write(folder: Path, record: dict[str, Any], found: Mapping[str, Any]) -> None:
+def write_speed(folder: Path, record: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Writes measurements into an export's record and model card."""
     card = folder / "README.md"
     text = re.sub(r"## Speed\n.*?(?=\n## )", "", card.read_text(encoding="utf-8"), flags=re.S)
     heading = "## How to load it"
@@ -185,7 +216,7 @@ def _prompt(model: Any, batch: "torch.Tensor") -> Any:
 def _decode_seconds(model: Any, batch: "torch.Tensor") -> float:
     """Returns the seconds of one token, decoded after the prompt."""
     cache = model(batch, use_cache=True).past_key_values
-    return _seconds(model, _steps, batch, cache) / STEPS
+    return seconds(model, _steps, batch, cache) / STEPS
 
 
 def _steps(model: Any, batch: "torch.Tensor", cache: Any) -> None:
@@ -193,7 +224,8 @@ def _steps(model: Any, batch: "torch.Tensor", cache: Any) -> None:
         model(batch[:, -1:], past_key_values=cache, use_cache=True)
 
 
-def _seconds(model: Any, run: Callable[..., Any], *args: Any) -> float:
+def seconds(model: Any, run: Callable[..., Any], *args: Any) -> float:
+    """Returns how long ``run(model, *args)`` takes, the accelerator's work included."""
     _wait(model.device)
     start = time.perf_counter()
     run(model, *args)
@@ -234,7 +266,8 @@ def _summary(times: Mapping[str, list[float]]) -> dict[str, float]:
     }
 
 
-def _with_ratio(found: Mapping[str, float]) -> dict[str, float]:
+def with_ratio(found: Mapping[str, float]) -> dict[str, float]:
+    """Returns a pair of values with their ratio."""
     return {**found, "ratio": found["export"] / found["dense"] if found["dense"] else 1.0}
 
 

@@ -41,7 +41,12 @@ def verify(
     Raises:
         ExportError: the export cannot be loaded, or computes something else.
     """
-    job = _job(folder, str(expected_logits.dtype), trust_remote_code, refused_by)
+    job = _job(
+        folder,
+        str(expected_logits.dtype),
+        trust_remote_code=trust_remote_code,
+        refused_by=refused_by,
+    )
     with tempfile.TemporaryDirectory(prefix="evoprune-verify-") as name:
         work = Path(name)
         np.save(work / "tokens.npy", np.ascontiguousarray(tokens, dtype=np.int64))
@@ -50,10 +55,37 @@ def verify(
         result = json.loads((work / "result.json").read_text(encoding="utf-8"))
         logits = np.load(work / "logits.npy", allow_pickle=False)
     errors = {
-        "its logits are not those of the searched pattern": _difference(logits, expected_logits),
+        "its logits are not those of the searched pattern": difference(logits, expected_logits),
         "decoding with the key–value cache gives other logits": float(result["steps"]),
         "greedy generation with the cache gives other logits": float(result["generate"]),
     }
+    return _checked(errors, tolerance)
+
+
+def verify_head(
+    folder: Path, inputs: np.ndarray, expected_logits: np.ndarray, tolerance: float = 1e-4
+) -> float:
+    """Returns the largest error of an exported head, relative to the largest logit.
+
+    It is loaded by the file in its folder, in a new isolated process without evoprune.
+
+    Args:
+        folder: the export.
+        inputs: what it reads, (N, …) float32.
+        expected_logits: (N, C) in float32 or float64; the model is loaded in that dtype.
+        tolerance: the largest error allowed.
+
+    Raises:
+        ExportError: the export cannot be loaded, or computes something else.
+    """
+    job = _job(folder, str(expected_logits.dtype), kind="head")
+    with tempfile.TemporaryDirectory(prefix="evoprune-verify-") as name:
+        work = Path(name)
+        np.save(work / "inputs.npy", np.ascontiguousarray(inputs))
+        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        _run(work)
+        logits = np.load(work / "logits.npy", allow_pickle=False)
+    errors = {"its logits are not those of the searched head": difference(logits, expected_logits)}
     return _checked(errors, tolerance)
 
 
@@ -70,18 +102,15 @@ def _checked(errors: Mapping[str, float], tolerance: float) -> float:
     return max(errors.values())
 
 
-def _job(
-    folder: Path, dtype: str, trust_remote_code: bool, refused_by: str | None
-) -> dict[str, Any]:
+def _job(folder: Path, dtype: str, **more: Any) -> dict[str, Any]:
     import torch
 
     return {
         "folder": str(Path(folder).resolve()),
         "dtype": dtype,
-        "trust_remote_code": trust_remote_code,
-        "refused_by": refused_by,
         "threads": torch.get_num_threads(),
         "path": [path for path in sys.path if path],
+        **more,
     }
 
 
@@ -110,7 +139,8 @@ def _run(work: Path) -> None:
         )
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest difference, relative to the largest expected entry."""
     if found.shape != expected.shape:
         return float("inf")
     scale = max(float(np.abs(expected).max()), 1e-9)

@@ -54,6 +54,7 @@ class Decoder:
 
     name = "decoder"
     loader = "huggingface"
+    exporter = "evoprune.export.export:DecoderExporter"
 
     def adopt(self, loaded: Any, settings: Any) -> Any:
         """Returns the network as this family works on it: as it was loaded."""

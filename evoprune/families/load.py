@@ -1,6 +1,7 @@
 """Loads a model, finds the family that it belongs to, and keeps the base that workers map."""
 
 import copy
+import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,10 @@ def _no_family(model: Any, names: list[str]) -> ModelError:
     )
 
 
-def open_network(settings: Any, live: Any = None) -> tuple[Any, Any]:
+def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
     """Returns the family and the network that a configuration's ``model`` section means.
+
+    The third is the digest of the weights as they were loaded.
 
     Args:
         settings: the section (``config.ModelConfig``).
@@ -162,16 +165,32 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any]:
             f"`{'factory' if loader == 'factory' else 'name_or_path'}`.",
             "See `evoprune ls families`, or leave `model.family` out.",
         )
-    loaded = _live(live, settings) if live is not None else LOADERS[loader](settings)
+    loaded = live_copy(live, settings) if live is not None else LOADERS[loader](settings)
+    digest = weights_digest(loaded)
     for family in families:
         network = family.adopt(loaded, settings)
         if family.fits(network):
-            return family, network.to(settings.device)
+            return family, network.to(settings.device), digest
     raise _no_family(loaded, [family.name for family in families])
 
 
-def _live(live: Any, settings: Any) -> Any:
+def live_copy(live: Any, settings: Any) -> Any:
+    """Returns a copy of a live module as a configuration's ``model`` section would load it."""
     return copied(live, settings.dtype) if settings.factory is None else copy.deepcopy(live).eval()
+
+
+def weights_digest(model: Any) -> str:
+    """Returns the SHA-256 of a module's weights and saved buffers with their names."""
+    import torch
+
+    saved = model.state_dict()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    whole = hashlib.sha256()
+    for name, tensor in sorted({**dict(model.named_parameters()), **buffers}.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        whole.update(memoryview(flat.numpy()))
+    return whole.hexdigest()
 
 
 def _hugging_face(settings: Any) -> Any:

@@ -231,7 +231,8 @@ def exports(run: RunData) -> str:
     head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error")
     note = (
         "The rung says how a pattern was written: homogeneous loads with stock classes, "
-        "dense-masked saves nothing. Errors are relative to the largest logit."
+        "dense-masked saves nothing; standalone holds a head's backbone, head-only does not. "
+        "Errors are relative to the largest logit."
     )
     return card("Exported models", table(head, rows, numeric=3), note)
 

@@ -18,12 +18,15 @@ class _CallablePackage(ModuleType):
         overrides: Sequence[str] | Mapping[str, Any] = (),
         *,
         model: Any = None,
+        data: Any = None,
+        objectives: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> Any:
         """Runs a search, or goes on with it; see ``evoprune.run.search``."""
         from evoprune.run import search
 
-        return search(config, overrides, model=model, quiet=quiet)
+        handed = {"model": model, "data": data, "objectives": objectives}
+        return search(config, overrides, **handed, quiet=quiet)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -1,7 +1,8 @@
 """Algorithms behind one seam: ``ask`` for candidates, ``tell`` what they are worth."""
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -81,6 +82,16 @@ def first_candidates(
     return np.concatenate(found)
 
 
+def worth(problem: Problem, F: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Returns the first measured objective of candidates (P,), ``WORST`` where one is infeasible.
+
+    For algorithms that know one objective only.
+    """
+    names = list(problem.objectives)
+    column = names.index(problem.measured[0]) if problem.measured else 0
+    return np.where(G.sum(axis=1) == 0, F[:, column], WORST)
+
+
 @dataclass(frozen=True)
 class Nsga2:
     """``nsga2``: NSGA-II (Deb et al., 2002), as pymoo builds it, never asking anything twice.
@@ -90,7 +101,10 @@ class Nsga2:
         n_offsprings: candidates of a generation; as many as the population by default.
         crossover: ``uniform`` (MO-EvoPruneDeepTL) or ``two_point`` (EvoP).
         mutation_rate: the chance of each variable to change; 1/n_var by default.
+        enumerates: whether a space no larger than the budget is listed instead.
     """
+
+    enumerates: ClassVar[bool] = True
 
     pop_size: int = 24
     n_offsprings: int | None = None
@@ -107,26 +121,83 @@ class Nsga2:
 
     def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
         """Returns the search at its start."""
+        from evoprune.search.operators import Repaired
+
+        made = self._pymoo(problem)
+        return PymooStepper(made, problem, starts, seed, Repaired(problem), Seen())
+
+    def _pymoo(self, problem: Problem) -> Any:
+        """Returns pymoo's algorithm, every operator built explicitly."""
         from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding, binary_tournament
-        from pymoo.operators.crossover.pntx import PointCrossover
-        from pymoo.operators.crossover.ux import UniformCrossover
         from pymoo.operators.selection.tournament import TournamentSelection
 
-        from evoprune.search.operators import LevelMutation, Repaired
-
-        cross = UniformCrossover() if self.crossover == "uniform" else PointCrossover(n_points=2)
-        seen = Seen()
         # With three objectives and more, crowding by cuboids misjudges density; pymoo advises mnn.
         crowding = "cd" if len(problem.objectives) < 3 else "mnn"
-        algorithm = NSGA2(
+        return NSGA2(
             pop_size=self.pop_size,
             n_offsprings=self.n_offsprings,
             selection=TournamentSelection(func_comp=binary_tournament),
-            crossover=cross,
-            mutation=LevelMutation(self.mutation_rate),
             survival=RankAndCrowding(crowding_func=crowding),
+            **self._variation(),
         )
-        return PymooStepper(algorithm, problem, starts, seed, Repaired(problem), seen)
+
+    def _variation(self) -> dict[str, Any]:
+        from pymoo.operators.crossover.pntx import PointCrossover
+        from pymoo.operators.crossover.ux import UniformCrossover
+
+        from evoprune.search.operators import LevelMutation
+
+        cross = UniformCrossover() if self.crossover == "uniform" else PointCrossover(n_points=2)
+        return {"crossover": cross, "mutation": LevelMutation(self.mutation_rate)}
+
+
+@dataclass(frozen=True)
+class Nsga3(Nsga2):
+    """``nsga3``: NSGA-III (Deb and Jain, 2014), as pymoo builds it: for three objectives and more.
+
+    Reference directions are evenly spread (Das and Dennis), as many as the population holds.
+    """
+
+    def _pymoo(self, problem: Problem) -> Any:
+        from pymoo.algorithms.moo.nsga3 import NSGA3, ReferenceDirectionSurvival
+        from pymoo.operators.selection.tournament import TournamentSelection
+        from pymoo.util.ref_dirs import get_reference_directions
+
+        from evoprune.search.operators import less_broken
+
+        count, parts = len(problem.objectives), 1
+        while count > 1 and math.comb(parts + count, count - 1) <= self.pop_size:
+            parts += 1
+        directions = get_reference_directions("das-dennis", count, n_partitions=parts)
+        return NSGA3(
+            ref_dirs=directions,
+            pop_size=self.pop_size,
+            n_offsprings=self.n_offsprings,
+            selection=TournamentSelection(func_comp=less_broken),
+            survival=ReferenceDirectionSurvival(directions),
+            **self._variation(),
+        )
+
+
+@dataclass(frozen=True)
+class SmsEmoa(Nsga2):
+    """``smsemoa``: SMS-EMOA (Beume et al., 2007), as pymoo builds it: survival by hypervolume."""
+
+    def _pymoo(self, problem: Problem) -> Any:
+        from pymoo.algorithms.moo.sms import (
+            SMSEMOA,
+            LeastHypervolumeContributionSurvival,
+            cv_and_dom_tournament,
+        )
+        from pymoo.operators.selection.tournament import TournamentSelection
+
+        return SMSEMOA(
+            pop_size=self.pop_size,
+            n_offsprings=self.n_offsprings or self.pop_size,
+            selection=TournamentSelection(func_comp=cv_and_dom_tournament),
+            survival=LeastHypervolumeContributionSurvival(),
+            **self._variation(),
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +249,7 @@ class PymooStepper:
             seed=seed,
             termination=NoTermination(),
         )
-        self._algorithm, self._seen, self._asked = algorithm, seen, None
+        self._algorithm, self.seen, self._asked = algorithm, seen, None
 
     def ask(self) -> np.ndarray | None:
         """Returns the next generation, None when the space is exhausted."""
@@ -187,7 +258,7 @@ class PymooStepper:
             return None
         self._asked = population
         X = np.asarray(population.get("X")).astype(np.int64)
-        self._seen.add(X)
+        self.seen.add(X)
         return X
 
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:

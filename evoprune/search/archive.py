@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from evoprune.journal import Journal, evaluation_key
 from evoprune.pattern import Pattern
@@ -33,7 +34,12 @@ class Archive:
         self._evaluator: Evaluator | None = None
         self._found: dict[str, Evaluation] = {}
         self.computed = self.known = 0
-        for record in journal.records("evaluation"):
+        self._events: list[dict[str, Any]] = []
+        for record in journal.records():
+            if record.get("type") == "event":
+                self._events.append(record)
+            if record.get("type") != "evaluation":
+                continue
             # A transient failure (out of memory, a lost node) is worth another try.
             if record.get("failure") != "transient":
                 evaluation = Evaluation.from_json(record)
@@ -89,6 +95,10 @@ class Archive:
     def event(self, name: str, **details: object) -> None:
         """Journals an event."""
         self._journal.append([{"type": "event", "event": name, **details}])
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Returns the events of that name which the journal held when it was opened."""
+        return [event for event in self._events if event.get("event") == name]
 
     def close(self) -> None:
         """Ends the workers, if any were started."""

@@ -3,10 +3,30 @@
 import numpy as np
 
 from evoprune.errors import SpaceError
-from evoprune.search.algorithms import Seen
+from evoprune.search.algorithms import Algorithm, Exhaustive, Seen
+from evoprune.search.loop import Budget
 from evoprune.search.problem import Problem
 
 MOST = 1 << 24
+# Spaces beyond this are not counted to see whether a budget covers them.
+COUNTED = 1 << 18
+
+
+def instead_of(algorithm: Algorithm, problem: Problem, budget: Budget, rungs: int = 1) -> Algorithm:
+    """Returns the algorithm, or ``exhaustive`` where the budget covers the whole space.
+
+    Only an algorithm that looks for the whole front is replaced (it has ``enumerates``), and only
+    where evaluations alone end the search and every one of them is in full.
+    """
+    others = (budget.n_gen, budget.tokens, budget.seconds, budget.patience)
+    if not getattr(algorithm, "enumerates", False) or budget.n_eval is None or rungs > 1:
+        return algorithm
+    if problem.space.size > COUNTED or any(bound is not None for bound in others):
+        return algorithm
+    stepper, count = ExhaustiveStepper(1 << 12, problem), 0
+    while count <= budget.n_eval and (X := stepper.ask()) is not None:
+        count += len(X)
+    return Exhaustive() if count <= budget.n_eval else algorithm
 
 
 class ExhaustiveStepper:

@@ -1,6 +1,7 @@
 """The ask–tell loop: drop what is known, climb the rungs, tell, and count the budget."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from evoprune.protocols import CostObjective, Evaluation
 from evoprune.search.algorithms import WORST, Stepper
 from evoprune.search.archive import Archive, usable
 from evoprune.search.problem import Problem
+
+# A hypervolume (a share of the fixed box) that rises by less has not grown.
+GROWTH = 1e-5
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,26 @@ class Budget:
     Attributes:
         n_eval: distinct patterns told to the algorithm.
         n_gen: generations.
-        tokens: dense-equivalent tokens; a generation that has begun is finished.
+        tokens: dense-equivalent tokens; a generation that has begun is finished, here and below.
+        seconds: of this process, evaluating and waiting; where it ended a search, the journal
+            says so, and the search that is run again ends there too.
+        patience: generations in which the hypervolume does not grow.
     """
 
     n_eval: int | None = None
     n_gen: int | None = None
     tokens: float | None = None
+    seconds: float | None = None
+    patience: int | None = None
 
 
 @dataclass
 class Progress:
-    """How far a search has come; handed to the observer after every evaluation."""
+    """How far a search has come; handed to the observer after every evaluation.
+
+    ``idle`` counts generations since the hypervolume grew; ``notes`` are what the algorithm has to
+    say of itself.
+    """
 
     problem: Problem
     box: "Box"
@@ -49,6 +62,8 @@ class Progress:
     tokens: float = 0.0
     patterns: list[Pattern] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
+    idle: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def F(self) -> np.ndarray:
@@ -106,7 +121,8 @@ def search(
         observe: called after each new evaluation, and with None after each generation.
     """
     progress = Progress(problem, box(problem, archive, rungs[-1].index))
-    while not _spent(progress, budget):
+    clock, best = _Clock(archive, budget.seconds), 0.0
+    while not _spent(progress, budget) and not clock.struck(progress.n_gen):
         X = stepper.ask()
         if X is None:
             break
@@ -115,9 +131,33 @@ def search(
         F, G = _evaluate(problem, archive, X, rungs, progress, observe)
         progress.n_gen += 1
         observe(progress, None)
+        if budget.patience is not None:
+            now = progress.hypervolume
+            progress.idle = 0 if now > best + GROWTH else progress.idle + 1
+            best = max(best, now)
         if not _spent(progress, budget):
             stepper.tell(X, F, G)
+        progress.notes = tuple(getattr(stepper, "notes", ()))
     return progress
+
+
+class _Clock:
+    """Ends a search by time, and ends it at the same generation whenever it is replayed."""
+
+    def __init__(self, archive: Archive, seconds: float | None) -> None:
+        self._archive, self._seconds = archive, seconds
+        self._began = time.monotonic()
+        ends = [e for e in archive.events("out_of_time") if seconds and e["seconds"] >= seconds]
+        self._end = int(ends[-1]["n_gen"]) if ends else None
+
+    def struck(self, n_gen: int) -> bool:
+        """Returns whether time is up after ``n_gen`` generations; journals that it is."""
+        if self._seconds is None:
+            return False
+        if self._end is None and time.monotonic() - self._began >= self._seconds:
+            self._archive.event("out_of_time", seconds=self._seconds, n_gen=n_gen)
+            return True
+        return self._end is not None and n_gen >= self._end
 
 
 def _spent(progress: Progress, budget: Budget) -> bool:
@@ -125,6 +165,7 @@ def _spent(progress: Progress, budget: Budget) -> bool:
         (progress.n_eval, budget.n_eval),
         (progress.n_gen, budget.n_gen),
         (progress.tokens, budget.tokens),
+        (progress.idle, budget.patience),
     )
     return any(bound is not None and done >= bound for done, bound in pairs)
 
@@ -221,14 +262,18 @@ def _evaluate(
 
 
 def promoted(F: np.ndarray, G: np.ndarray, keep: float) -> np.ndarray:
-    """Returns the indices that go on to the next rung, ascending: ⌈keep·P⌉ of them.
+    """Returns the indices that go on to the next rung, ascending: ⌈keep·P⌉ of them."""
+    return np.sort(ranked(F, G)[: int(np.ceil(keep * len(F)))])
+
+
+def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Returns all indices (P,), the best first.
 
     Feasible before infeasible, then by non-dominated rank, then by crowding distance.
     """
     from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
-    count = int(np.ceil(keep * len(F)))
     violation = G.sum(axis=1)
     feasible = np.flatnonzero(violation == 0)
     order: list[int] = []
@@ -238,4 +283,4 @@ def promoted(F: np.ndarray, G: np.ndarray, keep: float) -> np.ndarray:
             order += feasible[layer[np.argsort(-crowding, kind="stable")]].tolist()
     broken = np.flatnonzero(violation > 0)
     order += broken[np.argsort(violation[broken], kind="stable")].tolist()
-    return np.sort(np.array(order[:count], dtype=np.int64))
+    return np.array(order, dtype=np.int64)

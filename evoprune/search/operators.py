@@ -7,6 +7,7 @@ from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation
 from pymoo.core.repair import Repair
 
+from evoprune.search.moves import mutated
 from evoprune.search.problem import Problem
 from evoprune.search.repair import repair
 
@@ -22,14 +23,20 @@ class LevelMutation(Mutation):
         self._rate = rate
 
     def _do(self, problem: Any, X: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        rng: np.random.Generator = kwargs["random_state"]
-        upper = problem.xu.astype(np.int64)
-        hit = rng.random(X.shape) < (self._rate or 1.0 / problem.n_var)
-        step = np.where(rng.random(X.shape) < 0.5, 1, -1)
-        # A step that would leave the range turns round.
-        stepped = np.where((X + step < 0) | (X + step > upper), X - step, X + step)
-        other = (X + 1 + np.floor(rng.random(X.shape) * upper).astype(np.int64)) % (upper + 1)
-        return np.where(hit, np.where(rng.random(X.shape) < 0.5, stepped, other), X)
+        rate = self._rate or 1.0 / problem.n_var
+        return mutated(X, problem.xu.astype(np.int64), rate, kwargs["random_state"])
+
+
+def less_broken(pop: Any, P: np.ndarray, **kwargs: Any) -> np.ndarray:
+    """Returns the winner of each tournament of two (T, 1): the less infeasible, else either.
+
+    pymoo's own for NSGA-III draws between equally infeasible ones without the search's seed.
+    """
+    rng: np.random.Generator = kwargs["random_state"]
+    violation = np.array([float(one.CV[0]) for one in pop])[P]
+    coin = rng.integers(0, 2, len(P))
+    pick = np.where(violation[:, 0] == violation[:, 1], coin, violation.argmin(axis=1))
+    return P[np.arange(len(P)), pick][:, None]
 
 
 class Repaired(Repair):

@@ -10,33 +10,64 @@ from evoprune.search.starts import stratified
 def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns canonical candidates (P, n_var) that meet every budget where that is possible.
 
-    Each step moves a candidate by one level of one random gene, up or down as the budget that it
-    breaks most demands. EvoP's repair flips random bits the same way (its ``fix``).
+    Each is moved level by level in an order drawn for it, up or down as the budget that it breaks
+    most demands, and no further than that budget needs. EvoP's repair flips random bits the same
+    way (its ``fix``).
     """
     X = problem.space.canonical(X)
     if not problem.budgets:
         return X
-    upper, directions = problem.space.upper, problem.directions
     # Every gene can be moved through all its levels once; after that two budgets contradict.
-    for _ in range(2 * int(upper.sum())):
-        violation = problem.budget_violation(X)
-        broken = np.flatnonzero(violation.max(axis=1) > 0)
+    broken = np.arange(len(X))
+    for _ in range(2 * int(problem.space.upper.sum())):
+        violation = problem.budget_violation(X[broken])
+        still = violation.max(axis=1) > 0
+        broken, worst = broken[still], violation[still].argmax(axis=1)
         if len(broken) == 0:
             break
-        steps = directions[violation[broken].argmax(axis=1)]
-        # A random order of genes for each row; the first that can move in the direction does.
-        order = rng.random((len(broken), len(upper)))
-        # What lies in a dropped site cannot be removed once more.
-        open_ = (X[broken] < upper) & ~problem.space.covered(X[broken])
-        movable = np.where(steps[:, None] > 0, open_, X[broken] > 0)
-        order[~movable] = np.inf
-        gene = order.argmin(axis=1)
-        can = movable[np.arange(len(broken)), gene]
-        X[broken[can], gene[can]] += steps[can]
-        X = problem.space.canonical(X)
-        if not can.any():
-            break
+        before = X[broken]
+        X[broken] = _moved(problem, before, worst, rng)
+        moved = (X[broken] != before).any(axis=1)
+        broken = broken[moved]
     return X
+
+
+def _moved(
+    problem: Problem, X: np.ndarray, worst: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns candidates (P, n_var) moved as few random level steps as one budget each needs.
+
+    A budget's cost never rises while more is removed, so the number of steps is found by bisection.
+
+    Args:
+        problem: what is searched.
+        X: candidates that break a budget (P, n_var).
+        worst: the budget that each is to meet (P,).
+        rng: draws the order of the steps.
+    """
+    upper, space = problem.space.upper, problem.space
+    variable = np.repeat(np.arange(space.n_var), upper)
+    step = np.arange(len(variable)) - np.repeat(np.cumsum(upper) - upper, upper)
+    direction = problem.directions[worst][:, None]
+    # What lies in a dropped site cannot be removed once more.
+    left = np.where(direction > 0, np.where(space.covered(X), 0, upper - X), X)
+    order = np.where(step < left[:, variable], rng.random((len(X), len(variable))), np.inf)
+    place = order.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    low, high = np.zeros(len(X), dtype=np.int64), left.sum(axis=1)
+    starts = np.cumsum(upper) - upper
+
+    def after(count: np.ndarray) -> np.ndarray:
+        steps = np.add.reduceat((place < count[:, None]).astype(np.int64), starts, axis=1)
+        return space.canonical(X + direction * steps)
+
+    while (low < high).any():
+        middle = (low + high) // 2
+        violation = problem.budget_violation(after(middle))[np.arange(len(X)), worst]
+        low, high = (
+            np.where(violation > 0, np.minimum(middle + 1, high), low),
+            np.where(violation > 0, high, middle),
+        )
+    return after(high)
 
 
 def check_budgets(problem: Problem) -> None:

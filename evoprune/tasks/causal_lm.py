@@ -70,7 +70,7 @@ class CausalLM:
         if not hasattr(source, "documents"):
             raise DataError(
                 f"The data source '{data.source.type}' holds no documents.",
-                "Use packages, text, jsonl or datasets for a language model.",
+                "Use packages, text, jsonl, datasets, or texts from Python for a language model.",
             )
         splits = assign_splits(source.documents(), data.fractions)
         check_disjoint(splits)

@@ -36,7 +36,7 @@ class Classification:
         if not hasattr(source, "images"):
             raise DataError(
                 f"The data source '{data.source.type}' holds no images.",
-                "Use digits or npz for a classification.",
+                "Use digits, npz, or (image, label) pairs from Python for a classification.",
             )
         return image_pools(source.images())
 

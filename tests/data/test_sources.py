@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,6 @@ from evoprune.data.sources import (
     PackagesSource,
     TextSource,
     docstrings,
-    in_memory,
 )
 from evoprune.errors import DataError
 from evoprune.registry import DATA
@@ -93,7 +93,7 @@ def test_text_files_are_one_document_or_many(tmp_path):
     whole = TextSource([str(tmp_path / "*.txt")]).documents()
     parts = TextSource([str(tmp_path / "*.txt")], separator="---\n").documents()
     assert [one.kind for one in whole] == ["news"]
-    assert [one.text for one in parts] == ["one\n", "two\n"]
+    assert sorted(one.text for one in parts) == ["one\n", "two\n"]
 
 
 def test_json_lines_take_the_named_fields(tmp_path):
@@ -103,7 +103,55 @@ def test_json_lines_take_the_named_fields(tmp_path):
     named = JsonLinesSource([str(file)], "body", kind_field="topic", key_field="id").documents()
     plain = JsonLinesSource([str(file)], "body").documents()
     assert [(one.key, one.kind, one.text) for one in named] == [("1", "u", "a"), ("2", "t", "b")]
-    assert [(one.kind, one.text) for one in plain] == [("rows", "b"), ("rows", "a")]
+    assert sorted((one.kind, one.text) for one in plain) == [("rows", "a"), ("rows", "b")]
+
+
+def write(folder, texts):
+    """Writes some texts as a jsonl file and as a text file, both named ``corpus``."""
+    folder.mkdir(parents=True)
+    rows = [json.dumps({"text": text}) for text in texts]
+    (folder / "corpus.jsonl").write_text("\n".join(rows))
+    (folder / "corpus.txt").write_text("\n---\n".join(texts))
+
+
+SOURCES = {
+    "jsonl": lambda folder: JsonLinesSource([str(folder / "corpus.jsonl")]),
+    "parts": lambda folder: TextSource([str(folder / "corpus.txt")], separator="\n---\n"),
+    "whole": lambda folder: TextSource([str(folder / "corpus.txt")]),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_moving_a_corpus_draws_no_split_anew(tmp_path, monkeypatch, source):
+    write(tmp_path / "a" / "b", [f"text {i}" for i in range(30)])
+    here = SOURCES[source](tmp_path / "a" / "b").documents()
+    (tmp_path / "a").rename(tmp_path / "c")
+    monkeypatch.chdir(tmp_path)
+    assert SOURCES[source](Path("c/b")).documents() == here
+
+
+@pytest.mark.parametrize("source", ["jsonl", "parts"])
+def test_documents_added_before_others_move_none(tmp_path, source):
+    texts = [f"text {i}" for i in range(30)]
+    write(tmp_path / "few", texts)
+    write(tmp_path / "many", ["new", *texts[::-1]])
+    few, many = (set(SOURCES[source](tmp_path / name).documents()) for name in ("few", "many"))
+    assert few < many and len(many - few) == 1
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / name, ["shared", f"only {name}"])
+    found = JsonLinesSource([str(tmp_path / "*" / "corpus.jsonl")]).documents()
+    assert sorted(one.text for one in found) == ["only a", "only b", "shared"]
+    whole = TextSource([str(tmp_path / "*" / "corpus.txt")]).documents()
+    assert len({one.key for one in whole}) == 2
+
+
+def test_a_hash_in_a_name_makes_no_common_origin(tmp_path):
+    (tmp_path / "c#.txt").write_text("one---two")
+    found = TextSource([str(tmp_path / "c#.txt")], separator="---").documents()
+    assert len({one.origin for one in found}) == 2
 
 
 @pytest.mark.parametrize(
@@ -124,13 +172,11 @@ def test_malformed_json_lines_name_file_and_line(tmp_path, line, message):
 
 def test_repeated_keys_are_refused():
     with pytest.raises(DataError, match="Two documents have the key 'a'"):
-        in_memory([{"text": "x", "key": "a"}, {"text": "y", "key": "a"}]).documents()
+        ListSource([{"text": "x", "key": "a"}, {"text": "y", "key": "a"}]).documents()
 
 
 def test_list_takes_strings_and_mappings():
-    found = in_memory(
-        text for text in ["plain", {"text": "x", "kind": "k", "key": "a"}]
-    ).documents()
+    found = ListSource(["plain", {"text": "x", "kind": "k", "key": "a"}]).documents()
     assert [(one.key, one.kind) for one in found] == [("a", "k"), ("text:000000000", "text")]
     with pytest.raises(DataError, match="Entry 0 of the list is int"):
         ListSource([3]).documents()
@@ -139,7 +185,7 @@ def test_list_takes_strings_and_mappings():
 @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
 def test_no_text_is_refused(texts):
     with pytest.raises(DataError, match="has no text"):
-        in_memory(texts).documents()
+        ListSource(texts).documents()
 
 
 def test_missing_files_are_refused(tmp_path):

@@ -10,17 +10,34 @@ import pytest
 import evoprune
 from evoprune.config import load_config
 from evoprune.console import Console
+from evoprune.errors import EvopruneError
 from evoprune.evaluation.local import LocalEvaluator
-from evoprune.evaluation.ray_pool import RayEvaluator
+from evoprune.evaluation.ray_pool import Demand, RayEvaluator
+from evoprune.objectives.function import FunctionObjective
 from evoprune.protocols import Request
 from evoprune.session import open_session
 
 RUNGS = [{"samples": 4, "keep": 0.5}, {"samples": 12}]
 
 
+@evoprune.objective(goal="min")
+def worst_example(tables, dense):
+    """The divergence where it is largest: pickled by the name of its module."""
+    return tables["clean"].columns["kl"].max()
+
+
+def scaled(factor: float) -> FunctionObjective:
+    """Returns a function that has no name in its module, and is pickled with its code."""
+    return evoprune.objective("min")(lambda tables, dense: factor * worst_example(tables, dense))
+
+
 def files(settings: dict, output: Path, **workers: object) -> dict[str, bytes]:
     """Returns what a search leaves of its front."""
-    run = evoprune.search(settings | {"output": str(output), "workers": workers}, quiet=True)
+    run = evoprune.search(
+        settings | {"output": str(output), "workers": workers},
+        objectives={"worst_example": worst_example, "scaled": scaled(2.0)},
+        quiet=True,
+    )
     return {name: (run.folder.path / name).read_bytes() for name in ("front.csv", "front.json")}
 
 
@@ -64,6 +81,16 @@ def test_two_threads_a_worker_start(tiny_config):
     finally:
         pool.close()
     assert evaluation.values["kl"] == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999", "there:here"]
+)
+def test_a_cluster_that_is_not_there_is_named_at_once(tiny_config, address):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    with pytest.raises(EvopruneError, match=rf"Ray at '{address}' cannot be reached.*address"):
+        RayEvaluator(session.spec, Demand(1, address=address))
 
 
 def test_an_evaluator_that_shall_stop_begins_nothing_new(tiny_config):

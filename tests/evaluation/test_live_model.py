@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import evoprune
+from evoprune.errors import ModelError, RunFolderError
 
 
 def live(folder, **settings):
@@ -34,3 +35,20 @@ def test_a_live_model_stays_as_it_is(tiny_config, tiny_llama):
 def test_a_live_model_is_searched_in_the_dtype_that_is_asked_for(tiny_config, tiny_llama):
     run = evoprune.search(tiny_config(), model=live(tiny_llama).to(torch.bfloat16), quiet=True)
     assert run.front.dense["val_kl"] == 0
+
+
+def test_a_path_is_no_live_model(tiny_config, tiny_llama):
+    with pytest.raises(ModelError, match="The model handed over is str, no module"):
+        evoprune.search(tiny_config(), model=str(tiny_llama), quiet=True)
+
+
+def test_another_live_model_on_a_prepared_folder_is_refused(tiny_config, tiny_llama):
+    settings, model = tiny_config(), live(tiny_llama)
+    run = evoprune.search(settings, quiet=True)
+    again = evoprune.search(settings, model=model, quiet=True)
+    assert again.front == run.front, "the same weights, named and live, are the same model"
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[3, 1] += 1e-3
+    with pytest.raises(RunFolderError, match=r"run' was prepared with other weights than those"):
+        evoprune.search(settings, model=model, quiet=True)
+    assert evoprune.search(settings, quiet=True).front == run.front

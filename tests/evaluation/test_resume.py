@@ -30,7 +30,7 @@ COMPUTED = re.compile(r"journal +(\d+) evaluations computed now, (\d+) answers")
 def evaluations(folder: Path) -> list[dict]:
     """Returns a run's evaluation records without their times."""
     records = [r for r in read_journal(folder / "journal.jsonl")[1] if r["type"] == "evaluation"]
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+    return [{k: v for k, v in r.items() if not k.endswith("seconds")} for r in records]
 
 
 def key(record: dict) -> tuple:

@@ -1,15 +1,22 @@
 """A worker's values depend on the pattern, the split and the rung, and on nothing else."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 
+from evoprune.config import load_config
+from evoprune.console import Console
 from evoprune.data.examples import Examples, Pass
-from evoprune.errors import ModelError
-from evoprune.evaluation.worker import Worker
+from evoprune.errors import EvopruneError, ModelError
+from evoprune.evaluation.local import LocalEvaluator
+from evoprune.evaluation.worker import DeviceLost, Worker
 from evoprune.families import stages as stages_module
 from evoprune.metrics import Table
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, Request
+from evoprune.session import open_session
 from evoprune.tasks.causal_lm import CausalLM
 
 RUNGS = [{"samples": 3, "keep": 0.5}, {"samples": 5, "keep": 0.5}, {"samples": 12}]
@@ -120,8 +127,53 @@ def test_an_error_becomes_an_evaluation(make_worker, monkeypatch, raised, failur
     monkeypatch.setattr(CausalLM, "measure", fails)
     evaluation = worker.evaluate(worker.space.dense, keep=True)
     assert evaluation.failure == failure
+    assert evaluation.cause == ("memory" if failure == "transient" else None)
     assert type(raised).__name__ in evaluation.error
     assert (evaluation.values, evaluation.tables) == ({}, {})
+
+
+def test_a_lost_accelerator_is_no_pattern_s_fault(tiny_config, monkeypatch):
+    def lost(*args, **kwargs):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    local = LocalEvaluator(session.spec)
+    monkeypatch.setattr(CausalLM, "measure", lost)
+    with pytest.raises(DeviceLost):
+        local.worker.evaluate(session.problem.space.dense)
+    with pytest.raises(EvopruneError, match=r"accelerator failed.*illegal.*same command again"):
+        list(local.evaluate(Request([session.problem.space.dense])))
+
+
+def test_a_batch_that_does_not_fit_is_evaluated_one_by_one(make_worker, monkeypatch):
+    worker = make_worker()
+    patterns = worker.space.patterns([[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 1]])
+    expected = [worker.evaluate(pattern).values for pattern in patterns]
+    tables = worker.runner.tables
+
+    def small(options, *args):
+        if len(options) > 1:
+            return [RuntimeError("CUDA out of memory.") for _ in options]
+        return tables(options, *args)
+
+    monkeypatch.setattr(worker.runner, "tables", small)
+    assert [e.values for e in worker.evaluate_batch(patterns)] == expected
+
+
+def test_seconds_are_those_of_the_model_of_the_metrics_and_the_rest(make_worker, monkeypatch):
+    measure = CausalLM.measure
+
+    def slow(self, *args):
+        time.sleep(0.05)
+        return measure(self, *args)
+
+    monkeypatch.setattr(CausalLM, "measure", slow)
+    one = make_worker().evaluate(Pattern((0, 0, 0, 0)))
+    assert one.metric_seconds >= 0.05 and one.model_seconds > 0
+    assert one.model_seconds + one.metric_seconds <= one.seconds
+    again = Evaluation.from_json(one.to_json())
+    assert again.metric_seconds == pytest.approx(one.metric_seconds, abs=1e-6)
 
 
 def test_a_network_of_nan_fails_even_where_only_accuracy_is_measured(make_worker):

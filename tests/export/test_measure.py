@@ -39,7 +39,7 @@ def test_models_run_in_turns(monkeypatch: pytest.MonkeyPatch, tokens: np.ndarray
     small, large = tiny("Llama", num_hidden_layers=1), tiny("Llama", num_hidden_layers=4)
     ran = []
     monkeypatch.setattr(
-        "evoprune.export.measure._seconds", lambda model, *rest: ran.append(model) or 1.0
+        "evoprune.export.measure.seconds", lambda model, *rest: ran.append(model) or 1.0
     )
     measured = compare_speed(large, small, tokens, rounds=2)
     assert ran == [large, small] * 6

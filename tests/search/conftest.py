@@ -3,8 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from evoprune import journal
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Small matrices on several threads only wait for each other."""
+    import scipy.linalg  # noqa: F401 - what is loaded later would not be limited
+
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,11 +8,30 @@ from synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 from evoprune.errors import ModelError
 from evoprune.journal import Journal
-from evoprune.search.algorithms import WORST, Exhaustive, Greedy, Nsga2, Random
+from evoprune.search.algorithms import (
+    WORST,
+    Exhaustive,
+    Greedy,
+    Nsga2,
+    Nsga3,
+    Random,
+    SmsEmoa,
+)
 from evoprune.search.archive import Archive
+from evoprune.search.evop import EvopCorrected
+from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung, box, promoted
+from evoprune.search.surrogate import SurrogateNsga2
 
 ALL = [Nsga2(pop_size=8), Random(batch=8), Exhaustive(batch=8), Greedy()]
+REPLAYED = [
+    *ALL[:2],
+    Nsga3(pop_size=8),
+    SmsEmoa(pop_size=8),
+    SurrogateNsga2(initial=10, batch=6, n_gen_inner=4, pop_size_inner=8),
+    OnePlusLambda(initial=8, offspring=6),
+    EvopCorrected(pop_size=8),
+]
 LADDER = (Rung(0, 0.5), Rung(-1))
 
 
@@ -50,10 +69,10 @@ def test_growing_the_budget_goes_on_where_the_search_stopped(tmp_path):
     assert len(evaluator.asked) <= 25
 
 
-@settings(max_examples=10)
+@settings(max_examples=20)
 @given(k=st.integers(0, 45), rungs=st.sampled_from([(Rung(-1),), LADDER]), data=st.data())
 def test_a_killed_search_ends_like_a_calm_one(tmp_path_factory, k, rungs, data):
-    algorithm, made = data.draw(st.sampled_from(ALL[:2])), problem(4)
+    algorithm, made = data.draw(st.sampled_from(REPLAYED)), problem(4)
     calm_folder, folder = (tmp_path_factory.mktemp(name) for name in ("calm", "killed"))
     calm, whole = run(made, algorithm, calm_folder, rungs=rungs, n_eval=40)
     killed = FakeEvaluator(made.space)

@@ -20,9 +20,6 @@ TRAINING_BATCH = 48
 class DigitsBackbone(nn.Module):
     """Three convolutions over grey images (N, 1, 8, 8), averaged over places (N, features)."""
 
-    # Each feature is one channel of the last convolution.
-    feature_parameters = ("conv3.weight", "conv3.bias")
-
     def __init__(self, features: int) -> None:
         super().__init__()
         first, second = CHANNELS
@@ -37,7 +34,10 @@ class DigitsBackbone(nn.Module):
 
 
 def train_digits_backbone(
-    seed: int = 0, features: int = 512, training: LabelledImages | None = None
+    seed: int = 0,
+    features: int = 512,
+    noise: float = 0.0,
+    training: LabelledImages | None = None,
 ) -> DigitsBackbone:
     """Returns a backbone trained to tell the known digits apart, frozen.
 
@@ -48,10 +48,11 @@ def train_digits_backbone(
     Args:
         seed: of the initialisation and of the order of the images.
         features: how many pooled features it has.
-        training: what to train on; the digits' training split if left out.
+        noise: on the digits that it is trained on (``digits``).
+        training: what to train on instead; the digits' training split if left out.
     """
-    data = digits().inside["training"] if training is None else training
-    images, labels = _tensor(data.images), torch.from_numpy(data.labels)
+    data = digits(noise=noise).inside["training"] if training is None else training
+    images, labels = as_batch(data.images), torch.from_numpy(data.labels)
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = DigitsBackbone(features)
@@ -69,7 +70,7 @@ def features(backbone: nn.Module, images: np.ndarray) -> np.ndarray:
         backbone: maps (B, 1, H, W) to (B, D).
         images: values in [0, 1] (N, H, W).
     """
-    tensor = _tensor(images)
+    tensor = as_batch(images)
     found = []
     with one_thread(), torch.no_grad():
         for start in range(0, len(tensor), BATCH):
@@ -91,5 +92,7 @@ def _train(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> No
             schedule.step()
 
 
-def _tensor(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[:, None]
+def as_batch(images: np.ndarray) -> torch.Tensor:
+    """Returns images as a backbone reads them, float32: grey ones (N, H, W) get a channel axis."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+    return tensor[:, None] if tensor.ndim == 3 else tensor

@@ -19,8 +19,9 @@ from evoprune.errors import ConfigError, ModelError, did_you_mean
 from evoprune.space import Site
 
 if TYPE_CHECKING:
-    from evoprune.families.sparse_head.network import HeadNetwork
+    from evoprune.families.sparse_head.network import Blueprint, HeadNetwork
 
+FORMAT = "evoprune head base 1"
 OPTIONS = {"hidden", "seed", "fit", "time", "steps", "factory"}
 
 
@@ -29,6 +30,7 @@ class SparseHead:
 
     name = "sparse_head"
     loader = "factory"
+    exporter = "evoprune.export.head:HeadExporter"
 
     def adopt(self, loaded: Any, settings: Any) -> "HeadNetwork":
         """Returns a backbone with a head of the widths that the configuration asks for.
@@ -72,6 +74,8 @@ class SparseHead:
         Raises:
             ModelError: it gives no features (N, D), or they are not finite.
         """
+        from evoprune.families.sparse_head.network import SAMPLES
+
         try:
             found = network.features(pools["training"].images[:2])
         except (RuntimeError, ValueError, TypeError) as error:
@@ -84,7 +88,11 @@ class SparseHead:
                 f"The backbone gives features of shape {found.shape}, finite or not.",
                 "It must map images to finite (N, D).",
             )
-        network.settle(found.shape[1], int(pools["training"].labels.max()) + 1)
+        training = pools["training"]
+        kinds = dict(zip(training.labels.tolist(), training.kinds, strict=True))
+        names = [kinds.get(i, str(i)) for i in range(int(training.labels.max()) + 1)]
+        network.settle(found.shape[1], names)
+        network.samples = pools["search"].images[:SAMPLES]
 
     def embed(self, network: "HeadNetwork", pool: ImagePool, device: str) -> np.ndarray:
         """Returns the backbone's features (N, D)."""
@@ -116,24 +124,34 @@ class SparseHead:
             )
         network.attach(training.clean.arrays["features"], training.clean.arrays["labels"])
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"hidden": network.hidden, "seed": network.seed, "fit": network.fit_options}
+        record = {"format": FORMAT, "hidden": network.hidden, "seed": network.seed}
+        record |= {"fit": network.fit_options, "classes": network.classes}
         record |= {"architecture": asdict(network.architecture)}
-        record |= {"backbone_rows": network.backbone_rows()}
+        record |= {"backbone": network.blueprint.to_json()}
         (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         save_file(network.tensors(), folder / "base.safetensors")
 
     def read(self, folder: Path, dtype: str, device: str, trust_remote_code: bool = False) -> Any:
-        """Returns the network of a base; it fits heads, and has no backbone of its own."""
+        """Returns the network of a base; it fits heads, and has no backbone of its own.
+
+        Raises:
+            ModelError: another version of evoprune wrote the base.
+        """
         from safetensors.torch import load_file
 
-        from evoprune.families.sparse_head.network import HeadNetwork
+        from evoprune.families.sparse_head.network import Blueprint, HeadNetwork
 
         record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if record.get("format") != FORMAT:
+            raise ModelError(
+                f"The base in '{folder}' was written by another version of evoprune.",
+                "Search again in another `output`.",
+            )
         network = HeadNetwork(None, tuple(record["hidden"]), record["seed"], record["fit"])
         tensors = load_file(folder / "base.safetensors")
-        network.settle(record["architecture"]["features"], record["architecture"]["classes"])
+        network.settle(record["architecture"]["features"], record["classes"])
         network.attach(tensors["training.features"].numpy(), tensors["training.labels"].numpy())
-        network.rows = record["backbone_rows"]
+        network.know(Blueprint.from_json(record["backbone"]), tensors)
         return network
 
     def sites(self, network: "HeadNetwork") -> list[Site]:
@@ -146,13 +164,17 @@ class SparseHead:
     def table(self, network: "HeadNetwork", context: int = 1) -> CostTable:
         """Returns the cost table; FLOPs are per image, the backbone's included.
 
-        Backbone tensors whose entries make one feature each are cut with the features.
+        Backbone tensors whose entries make one feature each are cut with the features, as far as
+        its graph allows (``channels``).
         """
         architecture = network.architecture
+        blueprint = network.blueprint
         rows = [
-            _backbone_row(name, shape, axis, flops, architecture.features)
-            for name, shape, axis, flops in network.backbone_rows()
+            Row(row.name, dims(blueprint, row.name, row.shape), weights=_weights(row.flops))
+            for row in blueprint.rows
         ]
+        other = {"flops": blueprint.other_flops}
+        rows.append(Row("backbone.other", (), weights=other, tensor=False))
         before = of_site("features", architecture.features)
         for i, width in enumerate(architecture.hidden):
             now = of_site(f"hidden.{i}", width)
@@ -174,12 +196,10 @@ def _weights(flops: float) -> dict[str, float]:
     return {"params": 1.0, "flops": flops, "bytes": 4.0}
 
 
-def _backbone_row(
-    name: str, shape: Sequence[int], axis: int | None, flops: float, features: int
-) -> Row:
-    """Returns the row of a backbone's tensor; ``flops`` is per entry."""
-    dims: list[tuple[Part, ...]] = [fixed(extent) for extent in shape]
-    if axis is not None:
-        dims[axis] = of_site("features", features)
-    weights = {"params": 1.0, "flops": flops, "bytes": 4.0}
-    return Row(f"backbone.{name}", tuple(dims), weights=weights)
+def dims(blueprint: "Blueprint", name: str, shape: Sequence[int]) -> tuple[tuple[Part, ...], ...]:
+    """Returns the dimensions of a backbone's tensor, made of features where it is cut with them."""
+    found = [fixed(extent) for extent in shape]
+    channels = blueprint.channels(name)
+    if channels is not None:
+        found[channels.axis] = of_site("features", shape[channels.axis], first=channels.first)
+    return tuple(found)

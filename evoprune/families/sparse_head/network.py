@@ -1,16 +1,89 @@
 """A frozen backbone with a head that is fitted anew for every mask."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from evoprune.families.flops import executed_flops_by_module
+from evoprune.families.sparse_head.backbone import as_batch
 from evoprune.families.sparse_head.backbone import features as backbone_features
+from evoprune.families.sparse_head.channels import Channels, Cuts, analyse
+from evoprune.families.sparse_head.graph import (
+    OWNER,
+    Graph,
+    UntraceableError,
+    flops_by_tensor,
+    trace,
+)
 from evoprune.families.sparse_head.heads import Architecture
 
-BackboneRow = tuple[str, Sequence[int], int | None, float]
+# Images that the base keeps, to compare an export with the backbone on.
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class BackboneRow:
+    """One parameter of a backbone.
+
+    Attributes:
+        name: in the base file.
+        shape: whole.
+        flops: per entry and image.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    flops: float = 0.0
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What is known of a backbone without its class.
+
+    Attributes:
+        rows: its parameters.
+        other_flops: per image, of what belongs to no parameter.
+        graph: its steps; None if it could not be traced.
+        reason: why not.
+    """
+
+    rows: tuple[BackboneRow, ...]
+    other_flops: float
+    graph: Graph | None
+    reason: str = ""
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Where it can be cut with its features."""
+        return Cuts(stops=(self.reason,)) if self.graph is None else analyse(self.graph)
+
+    def channels(self, name: str) -> Channels | None:
+        """Returns which entries of a tensor make which features; None if it is never cut."""
+        return self.cuts.tensors.get(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the blueprint as JSON."""
+        return {
+            "rows": [[row.name, list(row.shape), row.flops] for row in self.rows],
+            "other_flops": self.other_flops,
+            "graph": None if self.graph is None else self.graph.to_json(),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Blueprint":
+        """Returns the blueprint that ``to_json`` wrote."""
+        return cls(
+            tuple(BackboneRow(name, tuple(shape), flops) for name, shape, flops in data["rows"]),
+            data["other_flops"],
+            None if data["graph"] is None else Graph.from_json(data["graph"]),
+            data["reason"],
+        )
 
 
 class HeadNetwork:
@@ -32,15 +105,18 @@ class HeadNetwork:
     ) -> None:
         self.backbone, self.hidden, self.seed = backbone, hidden, seed
         self.fit_options = dict(fit_options)
-        self.rows: Sequence[BackboneRow] | None = None
+        self.classes: tuple[str, ...] = ()
+        self.samples = np.zeros((0, 1, 1))
+        self._drawn: tuple[Blueprint, dict[str, torch.Tensor]] | None = None
 
     def to(self, device: str) -> "HeadNetwork":
         """Returns the network; heads are small and stay on the CPU."""
         return self
 
-    def settle(self, features: int, classes: int) -> None:
-        """Fixes the head's full widths."""
-        self.architecture = Architecture(features, self.hidden, classes, self.seed)
+    def settle(self, features: int, classes: Sequence[str]) -> None:
+        """Fixes the head's full widths; classes are named."""
+        self.classes = tuple(classes)
+        self.architecture = Architecture(features, self.hidden, len(classes), self.seed)
 
     def attach(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Gives the training examples that heads are fitted to: features (N, D), labels (N,)."""
@@ -49,38 +125,58 @@ class HeadNetwork:
     def features(self, images: np.ndarray) -> np.ndarray:
         """Returns the features of images, float32 (N, D)."""
         assert self.backbone is not None
-        self._input = images.shape[1:]
         return backbone_features(self.backbone, images)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns what the base file holds."""
-        assert self.backbone is not None
-        found = {f"backbone.{k}": v.contiguous() for k, v in self.backbone.state_dict().items()}
+        # Copies, because a file holds no two tensors that share memory.
+        found = {name: tensor.clone() for name, tensor in self.weights.items()}
         found["training.features"] = torch.from_numpy(np.array(self.training_features))
         found["training.labels"] = torch.from_numpy(np.array(self.training_labels))
+        found["sample.images"] = as_batch(self.samples)
+        found["sample.features"] = torch.from_numpy(self.features(self.samples))
         return found
 
-    def backbone_rows(self) -> Sequence[BackboneRow]:
-        """Returns for each backbone parameter its name, shape, feature axis and FLOPs per entry.
+    @property
+    def blueprint(self) -> Blueprint:
+        """What is known of the backbone without its class."""
+        return self._traced()[0]
 
-        A backbone may say which parameters make one feature per entry of their first axis, in
-        ``feature_parameters``; the features that a mask drops are then cut there as well.
-        """
-        if self.rows is None:
-            self.rows = self._measured_rows()
-        return self.rows
+    def know(self, blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Gives what another process found out about the backbone: it and the base's tensors."""
+        own = {name: t for name, t in tensors.items() if name.startswith(f"{OWNER}.")}
+        self._drawn = blueprint, own
+        self.samples = tensors["sample.images"].numpy()
+        self.sample_features = tensors["sample.features"].numpy()
 
-    def _measured_rows(self) -> Sequence[BackboneRow]:
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The backbone's tensors, by the names of its blueprint."""
+        return self._traced()[1]
+
+    def _traced(self) -> tuple[Blueprint, dict[str, torch.Tensor]]:
+        if self._drawn is None:
+            self._drawn = self._look()
+        return self._drawn
+
+    def _look(self) -> tuple[Blueprint, dict[str, torch.Tensor]]:
+        """Returns the backbone's blueprint, and its tensors by the names in there."""
         assert self.backbone is not None
-        example = torch.zeros((1, *self._input)) if len(self._input) == 3 else None
-        if example is None:
-            example = torch.zeros((1, 1, *self._input))
-        flops = executed_flops_by_module(self.backbone, example)
-        cut = getattr(self.backbone, "feature_parameters", ())
-        rows: list[BackboneRow] = []
-        for name, parameter in self.backbone.named_parameters():
-            module, _, leaf = name.rpartition(".")
-            per_entry = flops.get(module, 0) / parameter.numel() if leaf == "weight" else 0.0
-            axis = 0 if name in cut else None
-            rows.append((name, list(parameter.shape), axis, per_entry))
-        return rows
+        images = as_batch(np.resize(self.samples, (2, *self.samples.shape[1:])))
+        graph, reason = None, ""
+        try:
+            graph, tensors = trace(self.backbone, images)
+            flops = flops_by_tensor(graph, tensors, images[:1])
+        except UntraceableError as why:
+            reason = f"the backbone cannot be traced: {why}"
+            named = self.backbone.named_parameters()
+            tensors = {f"{OWNER}.{n}": p.detach().contiguous() for n, p in named}
+            by_module = executed_flops_by_module(self.backbone, images[:1])
+            flops = Counter({f"{OWNER}.{n}.weight": count for n, count in by_module.items()})
+        held = () if graph is None else graph.buffers
+        rows = tuple(
+            BackboneRow(name, tuple(tensor.shape), flops.pop(name, 0) / tensor.numel())
+            for name, tensor in tensors.items()
+            if name not in held
+        )
+        return Blueprint(rows, float(flops.total()), graph, reason), tensors

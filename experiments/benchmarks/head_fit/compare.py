@@ -28,7 +28,7 @@ OTHER_SEED = 7
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One mask's head: its logits, and the CPU seconds of fitting and of fitting and scoring."""
+    """One mask's head: its logits, and CPU seconds: of the fit, of an evaluation in a search."""
 
     test: np.ndarray
     outside: dict[str, np.ndarray]
@@ -36,13 +36,17 @@ class Scored:
     scoring_seconds: float
 
 
-def draw_masks(count: int, features: int, seed: int = 0) -> np.ndarray:
-    """Returns masks (P, D), half uniform in density and half in its logarithm, both stratified."""
+def draw_masks(count: int, uniform: int, features: int, seed: int = 0) -> np.ndarray:
+    """Returns masks (P, D): ``count`` uniform in the logarithm of their density, then ``uniform``.
+
+    From a few dozen features on heads are hardly worse than with all; in the logarithm masks are
+    spread over what accuracies there are. Both draws are stratified.
+    """
     rng = np.random.default_rng(seed)
-    shares = (np.arange(count) + rng.random(count)) / count
-    fine = np.exp(np.log(2 / features) * (1 - shares))
-    densities = np.where(np.arange(count) % 2 == 0, shares, fine)
-    masks = np.zeros((count, features), bool)
+    fine = np.exp(np.log(2 / features) * (1 - (np.arange(count) + rng.random(count)) / count))
+    even = (np.arange(uniform) + rng.random(uniform)) / max(uniform, 1)
+    densities = np.concatenate([fine, even])
+    masks = np.zeros((len(densities), features), bool)
     for mask, density in zip(masks, densities, strict=True):
         mask[rng.permutation(features)[: max(1, round(density * features))]] = True
     return masks
@@ -77,9 +81,12 @@ def _scored(subject, fitter, mask, architecture, settings) -> Scored:
     start = time.process_time()
     fitted: Fitted = fitter(*subject.training, Masks(mask[None]), architecture, settings)
     seconds = time.process_time() - start
+    for part in subject.searched:
+        logits(fitted, part)
+    scoring = time.process_time() - start
     test = logits(fitted, subject.test[0])[0]
     outside = {kind: logits(fitted, values)[0] for kind, values in subject.outside.items()}
-    return Scored(test, outside, seconds, time.process_time() - start)
+    return Scored(test, outside, seconds, scoring)
 
 
 def measures(subject: Subject, run: Scored) -> dict[str, float]:
@@ -144,38 +151,59 @@ def speed(ours: list[Scored], theirs: list[Scored]) -> dict[str, float]:
     }
 
 
-def compare(subject: Subject, masks: np.ndarray, folder: Path, ceiling: int) -> dict:
-    """Returns the comparison on one data set; ``ceiling`` masks are also trained from a seed."""
+def compare(subject: Subject, masks: np.ndarray, uniform: int, folder: Path, ceiling: int) -> dict:
+    """Returns the comparison on one data set.
+
+    Args:
+        subject: the data set.
+        masks: what is compared (P, D), the last ``uniform`` of them uniform in density.
+        uniform: see ``masks``.
+        folder: where trainings are kept.
+        ceiling: how many of each sort are also trained by the recipe from another seed.
+    """
     architecture = Architecture(masks.shape[1], (HIDDEN,), subject.classes)
     other = Architecture(masks.shape[1], (HIDDEN,), subject.classes, OTHER_SEED)
-    ours, theirs, again = [], [], []
+    ours, theirs = [], []
     for number, mask in enumerate(masks):
         kept = folder / "recipe" / subject.name / f"{number}.npz"
         theirs.append(by_recipe(subject, mask, architecture, kept))
         ours.append(by_default(subject, mask, architecture))
         print(f"{subject.name} mask {number}: {mask.sum()} features", flush=True)
-    chosen = np.linspace(0, len(masks) - 1, ceiling).astype(int)
-    for number in chosen:
-        kept = folder / "recipe" / subject.name / f"{number}_seed{OTHER_SEED}.npz"
-        again.append(by_recipe(subject, masks[number], other, kept))
 
     def table(runs: list[Scored]) -> dict[str, list[float]]:
         rows = [measures(subject, run) for run in runs]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
-    examples, features = len(subject.test[1]), masks.sum(1).tolist()
+    examples, count = len(subject.test[1]), len(masks) - uniform
     result = {
         "examples": examples,
+        "features": masks.sum(1).tolist(),
         "speed": speed(ours, theirs),
-        "agreement": agreement(table(ours), table(theirs), examples),
-        "uniform_half": agreement(table(ours[::2]), table(theirs[::2]), examples),
-        "logarithmic_half": agreement(table(ours[1::2]), table(theirs[1::2]), examples),
-        "per_mask": {"features": features, "fit": table(ours), "recipe": table(theirs)},
+        "fit": table(ours),
+        "recipe": table(theirs),
+        "agreement": {},
     }
-    if ceiling:
-        same, pairs = table([theirs[i] for i in chosen]), table([ours[i] for i in chosen])
-        result["recipe_again"] = agreement(table(again), same, examples)
-        result["fit_on_those"] = agreement(pairs, same, examples)
+    sorts = {"logarithmic": np.arange(count), "uniform": count + np.arange(uniform)}
+    for sort, rows in sorts.items():
+        some = rows[np.linspace(0, len(rows) - 1, min(ceiling, len(rows))).astype(int)]
+        again = [
+            by_recipe(
+                subject,
+                masks[i],
+                other,
+                folder / "recipe" / subject.name / f"{i}_seed{OTHER_SEED}.npz",
+            )
+            for i in some
+        ]
+        pairs = {
+            f"{sort}, fit": ([ours[i] for i in rows], [theirs[i] for i in rows]),
+            f"{sort}, recipe from another seed": (again, [theirs[i] for i in some]),
+            f"{sort}, fit on those": ([ours[i] for i in some], [theirs[i] for i in some]),
+        }
+        for name, (left, right) in pairs.items():
+            if left:
+                found = agreement(table(left), table(right), examples)
+                result["agreement"][name] = found
     return result
 
 
@@ -184,10 +212,7 @@ def lines(name: str, result: dict) -> list[str]:
     fast, found = [], []
     for key, value in result["speed"].items():
         fast.append(f"{key} {value:.4g}")
-    for part in ("agreement", "uniform_half", "logarithmic_half", "recipe_again", "fit_on_those"):
-        if part not in result:
-            continue
-        row = result[part]
+    for part, row in result["agreement"].items():
         found.append(
             f"{name} {part}: {row['masks']} masks, accuracy difference "
             f"{row['mean_difference']:+.4f} (mean |.| {row['mean_absolute_difference']:.4f}, "
@@ -209,14 +234,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of results")
     parser.add_argument("--assets", type=Path, help="folder of assets: cataract, not digits")
-    parser.add_argument("--masks", type=int, default=60)
-    parser.add_argument("--ceiling", type=int, default=0, help="masks trained from another seed")
+    parser.add_argument("--masks", type=int, default=60, help="uniform in the log of density")
+    parser.add_argument("--uniform", type=int, default=24, help="uniform in density")
+    parser.add_argument("--ceiling", type=int, default=0, help="of each trained from another seed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     subject = cataract_subject(arguments.assets) if arguments.assets else digits_subject()
-    masks = draw_masks(arguments.masks, subject.training[0].shape[1])
-    result = compare(subject, masks, arguments.out, arguments.ceiling)
+    masks = draw_masks(arguments.masks, arguments.uniform, subject.training[0].shape[1])
+    result = compare(subject, masks, arguments.uniform, arguments.out, arguments.ceiling)
     result["settings"] = {"hidden": HIDDEN, **vars(Settings())}
     print("\n".join(lines(subject.name, result)))
     (arguments.out / f"{subject.name}.json").write_text(json.dumps(result, indent=1) + "\n")

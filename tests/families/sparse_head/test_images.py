@@ -103,6 +103,38 @@ def test_archives_of_arrays_and_of_jpegs_load(tmp_path):
     assert abs(int(loaded.images[0, 0, 0, 0]) - 90) < 3
 
 
+def test_archives_of_bytes_are_cut_off_and_resized(tmp_path):
+    pytest.importorskip("PIL.Image")
+    bytes_ = np.arange(3 * 8 * 8 * 3, dtype=np.uint8).reshape(3, 8, 8, 3)
+    np.savez(tmp_path / "bytes.npz", x=bytes_, y=[2, 1, 0])
+    np.savez(tmp_path / "floats.npz", x=bytes_ / 255, y=[2, 1, 0])
+
+    loaded = npz(tmp_path / "bytes.npz", size=4, most=2)
+
+    assert loaded.images.shape == (2, 4, 4, 3)
+    assert loaded.images.dtype == np.uint8
+    assert list(loaded.labels) == [2, 1]
+    assert len(npz(tmp_path / "bytes.npz", most=9)) == 3
+    with pytest.raises(DataError, match="float64, which are not resized"):
+        npz(tmp_path / "floats.npz", size=4)
+
+
+def test_noise_belongs_to_the_image_and_not_to_its_place(data):
+    noisy, again = digits(noise=0.3), digits(near=(9, 8), noise=0.3)
+
+    for name, clean in data.inside.items():
+        drawn = noisy.inside[name].images
+        assert np.array_equal(noisy.inside[name].labels, clean.labels)
+        assert drawn.min() >= 0 and drawn.max() <= 1
+        # Where nothing is cut off the noise has the standard deviation asked for.
+        middle = np.abs(clean.images - 0.5) < 0.1
+        assert abs(np.std((drawn - clean.images)[middle]) - 0.3) < 0.06
+    seen, unseen = noisy.outside["search"]["near"], again.outside["report"]["near"]
+    assert {image.tobytes() for image in seen} < {image.tobytes() for image in unseen}
+    with pytest.raises(DataError, match="noise is -1"):
+        digits(noise=-1)
+
+
 @pytest.mark.assets
 def test_cataract_images_load(assets_dir):
     loaded = npz(assets_dir / "cataract" / "cataract_test_96px_jpeg.npz", size=128)

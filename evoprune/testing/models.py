@@ -1,4 +1,4 @@
-"""Tiny models built in memory, for tests of this package and of plug-ins to it."""
+"""Tiny models built in memory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 def tiny_decoder(
     folder: str | Path,
     layers: int = 4,
+    heads: tuple[int, int] = (4, 2),
     tied: bool = True,
     vocabulary: int = 300,
     seed: int = 0,
@@ -21,6 +22,7 @@ def tiny_decoder(
     Args:
         folder: where it is written, as ``save_pretrained`` does.
         layers: blocks.
+        heads: query heads and key–value heads of each.
         tied: whether the head shares the embedding's weights.
         vocabulary: embeddings; at least 257, one for each byte and the end of a text.
         seed: of the weights.
@@ -36,8 +38,8 @@ def tiny_decoder(
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
         tie_word_embeddings=tied,
         max_position_embeddings=256,
         bos_token_id=0,

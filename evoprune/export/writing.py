@@ -1,0 +1,93 @@
+"""What every export shares: a folder that is written whole or not at all, and what became of it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evoprune.errors import ExportError, did_you_mean
+from evoprune.export.card import check_target
+from evoprune.export.ladder import Rung
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of an export.
+
+    Attributes:
+        path: the folder.
+        rung: how the pattern was written.
+        reason: why so.
+        params: parameters of the exported model.
+        bytes: of its weights on disk.
+        max_error: the largest error found in verification, relative to the largest logit; None
+            if it was not verified.
+    """
+
+    path: Path
+    rung: Rung
+    reason: str
+    params: int
+    bytes: int
+    max_error: float | None
+
+
+def check_dtype(asked: str) -> str:
+    """Returns the dtype that is asked for.
+
+    Raises:
+        ExportError: weights cannot be written so.
+    """
+    if asked not in DTYPES:
+        raise ExportError(f"'{asked}' is no dtype to export in.", did_you_mean(asked, DTYPES))
+    return asked
+
+
+def weight_bytes(folder: Path) -> int:
+    """Returns the size of an export's weights on disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[Path]:
+    """Gives a folder beside the target that takes its place at the end, whole or not at all.
+
+    Raises:
+        ExportError: the target is taken, or cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        yield new
+        check_target(target)
+        _swap(new, target, old)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"'{target}' cannot be written: {getattr(error, 'strerror', None) or error}.",
+            "Free disk space or correct the permissions, then export again.",
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Puts a folder in the place of the target, or leaves the target as it was."""
+    replaced = target.exists()
+    if replaced:
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        if replaced:
+            old.rename(target)
+        raise

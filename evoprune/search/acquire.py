@@ -1,0 +1,71 @@
+"""Which candidates to evaluate next: those that may add most to the front, each in its own way."""
+
+import numpy as np
+
+from evoprune.front import hypervolume, nondominated
+from evoprune.search.loop import ranked
+
+# Candidates whose gain is looked at, the best ranks first.
+HOPEFUL = 200
+
+
+def batch(known: np.ndarray, bounds: np.ndarray, count: int) -> list[int]:
+    """Returns the candidates (at most ``count``) that together may add most hypervolume.
+
+    Each optimism has an equal share of them. A pick counts as evaluated, at its bound, for those
+    after it, so a second one in its place adds nothing.
+
+    Args:
+        known: objectives of what was evaluated, to be minimised (P, M).
+        bounds: optimistic objectives of the candidates, at several optimisms (K, Q, M).
+        count: how many.
+    """
+    low = np.minimum(known.min(axis=0), bounds.min(axis=(0, 1)))
+    span = np.maximum(known.max(axis=0) - low, 1e-12)
+    front, bounds = (known - low) / span, (bounds - low) / span
+    picked: list[int] = []
+    for turn, bound in enumerate(bounds):
+        share = (count - len(picked)) // (len(bounds) - turn)
+        more = _greedy(front[nondominated(front)], bound, share, picked)
+        front = np.vstack([front, bound[more]])
+        picked += more
+    return picked
+
+
+def _greedy(front: np.ndarray, bound: np.ndarray, count: int, taken: list[int]) -> list[int]:
+    """Returns one candidate after another, each of the largest gain.
+
+    Gains only shrink while picks are added, so most need no second look (Minoux, 1978).
+    """
+    # A little beyond the worst, or the ends of the front would be worth nothing.
+    top, floor = np.full(front.shape[1], 1.05), np.zeros(front.shape[1])
+    now = hypervolume(front, top, floor)
+    free = _free(bound, front) & (bound < top).all(axis=1)
+    free[taken] = False
+    hopeful = np.flatnonzero(free)
+    hopeful = hopeful[ranked(bound[hopeful], np.zeros((len(hopeful), 1)))[:HOPEFUL]]
+    gains = {int(i): np.inf for i in hopeful}
+    picked: list[int] = []
+    while gains and len(picked) < count:
+        best, most = -1, 0.0
+        for i in sorted(gains, key=lambda i: (-gains[i], i)):
+            if gains[i] <= most:
+                break
+            gains[i] = hypervolume(np.vstack([front, bound[i]]), top, floor) - now
+            if gains[i] > most:
+                best, most = i, gains[i]
+        if best < 0 or most <= 1e-9:
+            break
+        picked.append(best)
+        del gains[best]
+        front = np.vstack([front, bound[best]])
+        front, now = front[nondominated(front)], now + most
+    return picked
+
+
+def _free(rows: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """Returns which rows (Q,) no row of the front equals or dominates."""
+    free = np.ones(len(rows), dtype=bool)
+    for row in front:
+        free &= ~(row <= rows).all(axis=1)
+    return free

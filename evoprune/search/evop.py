@@ -1,0 +1,144 @@
+"""EvoP: a genetic algorithm over masks of one sparsity (Wu et al., 2025)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evoprune.search.algorithms import Seen, Stepper, worth
+from evoprune.search.moves import at_edge, swapped
+from evoprune.search.problem import Problem
+
+
+@dataclass(frozen=True)
+class Evop:
+    """``evop``: EvoP's genetic algorithm as its code has it, on the first measured objective.
+
+    Random start at the sparsity, tournaments of 3, two-point crossover of one half of the
+    population with the other, rare flips, and random repair of the count; every generation
+    replaces the last. Only what it proposes for the first time is evaluated, so a run asks for far
+    fewer candidates than pop_size × n_gen; its notes say how many.
+
+    Attributes:
+        pop_size: the population.
+        n_gen: its generations; most of the later ones may repeat what is known.
+        tournament: candidates of a tournament.
+        mutation_rate: the chance of each variable to change.
+        share: level steps removed where no budget says how many, as a share of all.
+    """
+
+    pop_size: int = 50
+    n_gen: int = 100
+    tournament: int = 3
+    mutation_rate: float = 0.001
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.pop_size < 2 or self.pop_size % 2:
+            raise ValueError(f"pop_size is {self.pop_size}; it must be even and at least 2")
+        for name in ("n_gen", "tournament"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("mutation_rate", "share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in (0, 1]")
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start; EvoP takes no warm starts."""
+        return EvopStepper(self, problem, starts[:0], seed)
+
+    def mutated(self, problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns candidates after flips, their count repaired at random places."""
+        upper = problem.space.upper
+        hit = rng.random(X.shape) < self.mutation_rate
+        other = (X + 1 + np.floor(rng.random(X.shape) * upper).astype(np.int64)) % (upper + 1)
+        return at_edge(problem, np.where(hit, other, X), self.share, rng)
+
+
+@dataclass(frozen=True)
+class EvopCorrected(Evop):
+    """``evop_corrected``: EvoP's genetic algorithm without its defects.
+
+    Warm starts are used, the best of all survives, and swaps that keep the count replace the
+    rare flips, so that the population does not end as copies of one mask.
+
+    Attributes:
+        swap_rate: the chance of each child to swap two variables.
+        elite: the best of all that enter each generation unchanged.
+    """
+
+    swap_rate: float = 0.5
+    elite: int = 1
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start."""
+        return EvopStepper(self, problem, starts, seed, self.elite)
+
+    def mutated(self, problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns candidates with their count repaired, some after a swap."""
+        X = at_edge(problem, X, self.share, rng)
+        swaps = (rng.random(len(X)) < self.swap_rate).astype(np.int64)
+        moved = swapped(problem.space, X, swaps, rng)
+        broken = np.asarray(problem.budget_violation(moved).any(axis=1))
+        return np.where(broken[:, None], X, moved)
+
+
+class EvopStepper:
+    """A population that is replaced each generation, and a memory of what it evaluated."""
+
+    def __init__(
+        self, settings: Evop, problem: Problem, starts: np.ndarray, seed: int, elite: int = 0
+    ) -> None:
+        self._settings, self._problem, self._elite = settings, problem, elite
+        self._rng = np.random.default_rng([seed, 5])
+        self._seen = Seen()
+        self._values: dict[bytes, float] = {}
+        space = problem.space
+        X = self._rng.integers(0, space.upper + 1, (settings.pop_size, space.n_var))
+        X = np.concatenate([starts, X])[: settings.pop_size]
+        self._population = at_edge(problem, X, settings.share, self._rng)
+        self._generation = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How much of what was proposed was new."""
+        proposed = min(self._generation + 1, self._settings.n_gen) * self._settings.pop_size
+        return (f"evop      {len(self._values)} distinct among {proposed} proposed",)
+
+    def ask(self) -> np.ndarray | None:
+        """Returns what is new in the next generation that holds anything new; None at the end."""
+        while self._generation < self._settings.n_gen:
+            new = self._population[self._seen.new(self._population)]
+            if len(new):
+                self._seen.add(new)
+                return new
+            self._advance()
+        return None
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Remembers what candidates are worth, and moves on."""
+        for row, value in zip(X, worth(self._problem, F, G), strict=True):
+            self._values[row.astype(np.int64).tobytes()] = float(value)
+        self._advance()
+
+    def _advance(self) -> None:
+        settings, rng = self._settings, self._rng
+        self._generation += 1
+        values = np.array([self._values[row.tobytes()] for row in self._population])
+        size = settings.pop_size
+        draws = rng.integers(0, size, (size, settings.tournament))
+        parents = self._population[draws[np.arange(size), values[draws].argmin(axis=1)]]
+        children = settings.mutated(self._problem, _crossed(parents, rng), rng)
+        if self._elite:
+            known = sorted(self._values, key=lambda key: (self._values[key], key))[: self._elite]
+            children[: len(known)] = [np.frombuffer(key, dtype=np.int64) for key in known]
+        self._population = children
+
+
+def _crossed(parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns two-point crossovers of the first half with the second (P, n_var)."""
+    half, n_var = len(parents) // 2, parents.shape[1]
+    ends = np.sort(rng.integers(0, n_var, (half, 2)), axis=1)
+    at = np.arange(n_var)
+    inside = (ends[:, :1] <= at) & (at < ends[:, 1:])
+    a, b = parents[:half], parents[half:]
+    return np.concatenate([np.where(inside, b, a), np.where(inside, a, b)])

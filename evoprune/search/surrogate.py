@@ -1,0 +1,312 @@
+"""Search on a model of the objectives; evaluate what the model is most hopeful about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from evoprune.protocols import CostObjective
+from evoprune.search.acquire import batch
+from evoprune.search.algorithms import WORST, Nsga2, Seen, Stepper, first_candidates
+from evoprune.search.arrays import evolved
+from evoprune.search.exhaustive import ExhaustiveStepper
+from evoprune.search.problem import Problem
+from evoprune.search.repair import repair
+from evoprune.search.starts import stratified
+from evoprune.search.surrogate_model import Features, Form, Model, chosen
+
+# A space this small is listed instead of searched on the model.
+LISTED = 1 << 14
+# With fewer rows than this nothing is modelled.
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class SurrogateNsga2:
+    """``surrogate_nsga2``: NSGA-II on a model of the measured objectives, in hopeful batches.
+
+    After a start set, each generation fits a Gaussian process over levels and pairs of levels to
+    all that was told, lets NSGA-II search it (costs are counted, never modelled; budgets are
+    met), and asks for the batch that may add most hypervolume at an optimistic bound. Where the
+    model ranks left-out candidates of a size no better than by chance, plain NSGA-II proposes.
+
+    Attributes:
+        initial: candidates before the first model; by default one for each variable, 16 to 32.
+        batch: candidates asked for at once.
+        optimism: standard deviations between the prediction and its bound; a batch is shared
+            out over them, since models are wrong by more than they know.
+        min_skill: rank correlation below which the model counts as blind.
+        pop_size_inner: the population that searches the model.
+        n_gen_inner: its generations.
+        max_rows: evaluations that a model is fitted to; of more, the best ranks.
+        enumerates: whether a space no larger than the budget is listed instead.
+    """
+
+    enumerates: ClassVar[bool] = True
+
+    initial: int | None = None
+    batch: int = 12
+    optimism: tuple[float, ...] = (0.5, 1.0, 2.0, 8.0)
+    min_skill: float = 0.25
+    pop_size_inner: int = 64
+    n_gen_inner: int = 40
+    max_rows: int = 800
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "pop_size_inner", "n_gen_inner", "max_rows"):
+            least = {"pop_size_inner": 4, "max_rows": FEWEST}.get(name, 1)
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.initial is not None and self.initial < 1:
+            raise ValueError(f"initial is {self.initial}; it must be at least 1")
+        if not self.optimism or min(self.optimism) < 0:
+            raise ValueError(f"optimism is {self.optimism}; it needs numbers, none negative")
+        if not -1 <= self.min_skill <= 1:
+            raise ValueError(f"min_skill is {self.min_skill}; it must lie in [-1, 1]")
+
+    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
+        """Returns the search at its start."""
+        return SurrogateStepper(self, problem, starts, seed)
+
+
+class SurrogateStepper:
+    """What was told, and what it says about the rest.
+
+    Attributes:
+        notes: what a person should know of how it went.
+    """
+
+    def __init__(
+        self, settings: SurrogateNsga2, problem: Problem, starts: np.ndarray, seed: int
+    ) -> None:
+        self._settings, self._problem, self._seed = settings, problem, seed
+        self._starts: np.ndarray | None = starts
+        self._seen = Seen()
+        self._X = np.zeros((0, problem.space.n_var), dtype=np.int64)
+        self._F = np.zeros((0, len(problem.objectives)))
+        self._G = np.zeros((0, len(problem.constraints) + 1))
+        self._surrogate = Surrogate(problem, settings.max_rows)
+        self._asks = self._modelled = self._blind = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many generations the model proposed, how far it could be trusted."""
+        return (
+            f"surrogate {self._modelled} batches by the model, {self._blind} by NSGA-II"
+            f"{self._surrogate.words}",
+        )
+
+    def ask(self) -> np.ndarray | None:
+        """Returns the start set, then a batch at a time; None when nothing new is found."""
+        import scipy.linalg  # noqa: F401 - what is loaded later would not be limited
+        from threadpoolctl import threadpool_limits
+
+        rng = np.random.default_rng([self._seed, 3, self._asks])
+        self._asks += 1
+        with threadpool_limits(1):  # the same sums in the same order, whoever else computes
+            X = self._first(rng) if self._starts is not None else self._next(rng)
+        X = X[self._seen.new(X)]
+        if not len(X):
+            X = self._more(rng)
+        self._seen.add(X)
+        return X if len(X) else None
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Adds rows to what the models are fitted to, in the order of the candidates' levels."""
+        X = np.concatenate([self._X, X])
+        order = np.lexsort(X.T[::-1])
+        self._X = X[order]
+        self._F = np.concatenate([self._F, F])[order]
+        self._G = np.concatenate([self._G, G])[order]
+
+    def _first(self, rng: np.random.Generator) -> np.ndarray:
+        assert self._starts is not None
+        count = self._settings.initial or int(np.clip(self._problem.space.n_var, 16, 32))
+        starts, self._starts = self._starts, None
+        dense = self._problem.space.corners[:1]
+        return first_candidates(self._problem, np.concatenate([dense, starts]), count, rng)
+
+    def _next(self, rng: np.random.Generator) -> np.ndarray:
+        settings = self._settings
+        if (self._F[:, 0] < WORST).sum() < FEWEST or not self._problem.measured:
+            return self._offspring(rng)
+        self._surrogate.fit(self._X, self._F, self._G)
+        if self._surrogate.skill < settings.min_skill:
+            self._blind += 1
+            return self._offspring(rng)
+        self._modelled += 1
+        pool = self._pool(rng)
+        bounds, kept = self._surrogate.bounds(pool, settings.optimism)
+        pool, bounds = pool[kept], bounds[:, kept]
+        good = (self._G == 0).all(axis=1)
+        if not len(pool) or not good.any():
+            return self._offspring(rng)
+        picked = batch(self._F[good], bounds, settings.batch)
+        X = pool[picked]
+        if len(X) < settings.batch:
+            # Nothing else promises an improvement: see what NSGA-II would try.
+            X = np.concatenate([X, self._offspring(rng)])
+            X = X[self._seen.new(X)][: settings.batch]
+        return X
+
+    def _pool(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns new candidates among which the model finds the best."""
+        problem, settings = self._problem, self._settings
+        if problem.space.size <= LISTED:
+            X = ExhaustiveStepper(LISTED, problem).ask()
+            X = self._X[:0] if X is None else X
+        else:
+            first = first_candidates(
+                problem, self._best(settings.pop_size_inner // 2), settings.pop_size_inner, rng
+            )
+            X = evolved(problem, first, self._surrogate.told, settings.n_gen_inner, rng)
+            X = X[(problem.budget_violation(X) == 0).all(axis=1)]
+        return X[self._seen.new(X)]
+
+    def _best(self, count: int) -> np.ndarray:
+        """Returns what NSGA-II would keep of all that was told."""
+        from evoprune.search.loop import promoted
+
+        return self._X[promoted(self._F, self._G, min(1.0, count / len(self._F)))]
+
+    def _offspring(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns a generation of plain NSGA-II from all that was told."""
+        from evoprune.search.loop import promoted
+
+        settings = self._settings
+        pop_size = max(4, min(2 * settings.batch, len(self._X)))
+        rows = promoted(self._F, self._G, min(1.0, pop_size / len(self._X)))
+        inner = Nsga2(pop_size, n_offsprings=settings.batch).begin(
+            self._problem, self._X[rows], int(rng.integers(2**31))
+        )
+        first = inner.ask()
+        assert first is not None
+        known = {row.tobytes(): i for i, row in enumerate(self._X)}
+        at = [known.get(row.tobytes(), -1) for row in first]
+        F = np.where(np.array(at)[:, None] >= 0, self._F[at], WORST)
+        G = np.where(np.array(at)[:, None] >= 0, self._G[at], 1.0)
+        inner.seen.add(self._X)  # type: ignore[attr-defined]
+        inner.tell(first, F, G)
+        X = inner.ask()
+        return self._X[:0] if X is None else X
+
+    def _more(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns new random candidates, none when the space is exhausted."""
+        for _ in range(50):
+            X = stratified(self._problem.space, self._settings.batch, rng)
+            X = repair(self._problem, X, rng)
+            X = X[self._seen.new(X)]
+            if len(X):
+                return X
+        return self._X[:0]
+
+
+class Surrogate:
+    """A model of each measured objective and floor; costs are counted.
+
+    Args:
+        problem: what is searched.
+        max_rows: rows that models are fitted to at most.
+    """
+
+    def __init__(self, problem: Problem, max_rows: int) -> None:
+        self._problem, self._max_rows = problem, max_rows
+        self._features = Features(problem)
+        self._forms: dict[str, Form] = {}
+        self._models: dict[str, Model] = {}
+        self._dense: np.ndarray | None = None
+        self._formed = 0
+
+    @property
+    def skill(self) -> float:
+        """The rank correlation of the worst modelled objective, within sizes."""
+        return min(self._forms[name].skill for name in self._problem.measured)
+
+    @property
+    def words(self) -> str:
+        """How well each objective was predicted."""
+        skills = [
+            f"{name} {self._forms[name].skill:.2f}"
+            for name in self._problem.measured
+            if name in self._forms
+        ]
+        return f"; rank correlation of left-out values: {', '.join(skills)}" if skills else ""
+
+    def fit(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Fits every model; how each is formed is chosen anew when the rows grew by a quarter.
+
+        Args:
+            X: what was evaluated, sorted (P, n_var).
+            F: its objectives, to be minimised (P, M).
+            G: its violations (P, C).
+        """
+        targets = self._targets(F, G)
+        dense = np.flatnonzero((X == 0).all(axis=1) & (F[:, 0] < WORST))
+        self._dense = F[dense[0]] if len(dense) else None
+        rows = np.flatnonzero(F[:, 0] < WORST)
+        if len(rows) > self._max_rows:
+            from evoprune.search.loop import promoted
+
+            rows = rows[promoted(F[rows], G[rows], self._max_rows / len(rows))]
+        self._rows = self._features.of(X[rows])
+        kernels = self._features.kernels(self._rows, self._rows)
+        anew = len(rows) >= 1.25 * self._formed
+        self._formed = len(rows) if anew else self._formed
+        self._models = {}
+        for name, y in targets.items():
+            if anew or name not in self._forms:
+                self._forms[name] = chosen(kernels, y[rows], self._rows.trend[:, 1])
+            self._models[name] = Model(kernels, y[rows], self._forms[name])
+
+    def _targets(self, F: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what is modelled by name: objectives, and floors that are none (P,).
+
+        Of a floor on something that is no objective only the violation is told: it becomes +1
+        where broken and −1 where kept, a least-squares classifier.
+        """
+        names = list(self._problem.objectives)
+        targets = {name: F[:, names.index(name)] for name in self._problem.measured}
+        columns = G[:, len(self._problem.budgets) : -1].T
+        for floor, broken in zip(self._problem.floors, columns, strict=True):
+            if floor.name not in names and 0 < (broken > 0).sum() < len(broken):
+                targets[str(floor)] = np.where(broken > 0, 1.0, -1.0)
+        return targets
+
+    def bounds(self, X: np.ndarray, optimism: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns objectives at several optimisms (K, P, M), and who should keep the floors (P,).
+
+        Args:
+            X: candidates (P, n_var).
+            optimism: standard deviations between prediction and bound (K,).
+        """
+        problem, encoded = self._problem, self._features.of(X)
+        across = self._features.kernels(encoded, self._rows)
+        own = self._features.own(encoded)
+        found = {name: model.predict(across, own) for name, model in self._models.items()}
+        F = np.zeros((len(optimism), len(X), len(problem.objectives)))
+        kept = np.ones(len(X), dtype=bool)
+        for column, (name, objective) in enumerate(problem.objectives.items()):
+            if isinstance(objective, CostObjective):
+                F[:, :, column] = problem.cost(name, X) * problem.signs[column]
+                continue
+            mean, spread = found[name]
+            for row, k in enumerate(optimism):
+                F[row, :, column] = self._models[name].warp.back(mean - k * spread)
+        for floor in problem.floors:
+            if floor.name in problem.measured and self._dense is not None:
+                column = list(problem.objectives).index(floor.name)
+                sign = problem.signs[column]
+                values = self._models[floor.name].warp.back(found[floor.name][0]) * sign
+                kept &= floor.violation(values, self._dense[column] * sign) == 0
+            elif str(floor) in found:
+                kept &= self._models[str(floor)].warp.back(found[str(floor)][0]) <= 0
+        return F, kept
+
+    def told(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what a search on the model is told: objectives and violations (P, C)."""
+        F, kept = self.bounds(X, [1.0])
+        G = np.zeros((len(X), len(self._problem.constraints) + 1))
+        G[:, : len(self._problem.budgets)] = self._problem.budget_violation(X)
+        G[:, -1] = ~kept
+        return F[0], G

@@ -1,0 +1,137 @@
+"""A search problem without a network: a random tree of sites, their costs, a made-up quality."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from evoprune.constraints import parse_constraints
+from evoprune.costs import CostTable, Row, fixed, of_site
+from evoprune.genes import GeneSpec, build_space
+from evoprune.journal import Journal
+from evoprune.metrics import Table
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, Goal, Request
+from evoprune.search.archive import Archive
+from evoprune.search.loop import Budget, Progress, Rung, search
+from evoprune.search.problem import Problem
+from evoprune.space import Site, Space
+
+HEADS, CHANNELS = 4, 6
+BLOCKS = GeneSpec("block", drop=True)
+PARTS = (GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True))
+WIDTHS = (GeneSpec("heads", keep=(0.5, 0.25)), GeneSpec("channels", keep=(0.7, 0.4)))
+
+
+def sites(layers: int) -> list[Site]:
+    """Returns the sites of a decoder: blocks, attention with heads, MLP with channels."""
+    found = []
+    for i in range(layers):
+        block = f"layers.{i}"
+        found += [
+            Site(block, "block"),
+            Site(f"{block}.attn", "attn", parent=block),
+            Site(f"{block}.attn.heads", "heads", HEADS, f"{block}.attn"),
+            Site(f"{block}.mlp", "mlp", parent=block),
+            Site(f"{block}.mlp.channels", "channels", CHANNELS, f"{block}.mlp"),
+        ]
+    return found
+
+
+def table(layers: int, hidden: int = 5) -> CostTable:
+    """Returns the cost table of such a decoder with an embedding."""
+    rows = [Row("embed", (fixed(7), fixed(hidden)), (), {"params": 1.0})]
+    for i in range(layers):
+        attn, mlp = f"layers.{i}.attn", f"layers.{i}.mlp"
+        heads, channels = of_site(f"{attn}.heads", HEADS, 2), of_site(f"{mlp}.channels", CHANNELS)
+        weights = {"params": 1.0, "flops": 2.0}
+        rows += [
+            Row(f"{attn}.q", (heads, fixed(hidden)), (attn,), weights),
+            Row(f"{attn}.norm", (fixed(hidden),), (attn,), {"params": 1.0}),
+            Row(f"{mlp}.up", (channels, fixed(hidden + i)), (mlp,), weights),
+        ]
+    return CostTable(tuple(rows))
+
+
+class Harm:
+    """A quality to be minimised; the fake evaluator gives its values."""
+
+    goal: ClassVar[Goal] = "min"
+    unit: ClassVar[str] = "harm"
+    deterministic: ClassVar[bool] = True
+    passes: ClassVar[tuple[str, ...]] = ("clean",)
+
+    def value(self, tables: Mapping[str, Table], dense: Mapping[str, Table]) -> float:
+        """Never called: nothing is forwarded here."""
+        raise NotImplementedError
+
+
+class FakeEvaluator:
+    """Gives every pattern a harm: per gene a weight times its level, with a bonus for pairs.
+
+    Attributes:
+        asked: every pattern it evaluated, in order, by id and rung.
+    """
+
+    def __init__(self, space: Space, fail: Sequence[str] = (), nan: Sequence[str] = ()) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.stop_after = 1 << 30
+        self._space, self._fail, self._nan = space, set(fail), set(nan)
+        rng = np.random.default_rng(7)
+        self._weights = rng.uniform(0.2, 1.5, space.n_var)
+
+    def harm(self, pattern: Pattern, rung: int) -> float:
+        """Returns the harm; lower rungs shift it, so that they can be told apart."""
+        x = self._space.encode([pattern])[0] / self._space.upper
+        return float(self._weights @ x + 0.8 * (x[1:] * x[:-1]).sum()) + 100.0 * (rung >= 0)
+
+    def evaluate(self, request: Request) -> Iterator[Evaluation]:
+        """Yields the evaluations; raises after ``stop_after`` of them, as a kill would."""
+        for pattern in request.patterns:
+            if len(self.asked) >= self.stop_after:
+                raise RuntimeError("killed")
+            self.asked.append((pattern.id, request.rung))
+            yield self._one(pattern, request)
+
+    def _one(self, pattern: Pattern, request: Request) -> Evaluation:
+        place = (pattern, request.split, request.rung)
+        if pattern.id in self._fail:
+            return Evaluation(*place, tokens=5.0, error="it broke", failure="deterministic")
+        value = np.nan if pattern.id in self._nan else self.harm(pattern, request.rung)
+        return Evaluation(*place, {"harm": value}, tokens=10.0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def problem(
+    layers: int = 3, specs: Sequence[GeneSpec] = (BLOCKS, *PARTS), **bounds: str
+) -> Problem:
+    """Returns the problem: harm against parameters, with budgets such as ``params="<=70%"``."""
+    from evoprune.objectives.cost import Flops, Params
+
+    space = build_space("synthetic", sites(layers), specs)
+    measures: dict[str, Any] = {"harm": Harm(), "params": Params(), "flops": Flops()}
+    objectives = {name: measures[name] for name in ("harm", "params")}
+    return Problem(space, table(layers), objectives, parse_constraints(bounds), measures)
+
+
+def run(
+    problem: Problem,
+    algorithm: Any,
+    path: Path,
+    evaluator: FakeEvaluator | None = None,
+    *,
+    seed: int = 0,
+    rungs: Sequence[Rung] = (Rung(-1),),
+    **budget: float,
+) -> tuple[Progress, FakeEvaluator]:
+    """Returns what a search found, and the evaluator it used, with its journal in ``path``."""
+    evaluator = evaluator or FakeEvaluator(problem.space)
+    starts = np.zeros((1, problem.space.n_var), dtype=np.int64)
+    with Journal.open(path / "journal.jsonl", {}) as journal:
+        archive = Archive(journal, lambda: evaluator)
+        stepper = algorithm.begin(problem, starts, seed)
+        found = search(problem, stepper, archive, Budget(**budget), rungs)  # type: ignore[arg-type]
+    return found, evaluator

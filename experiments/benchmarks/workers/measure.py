@@ -1,0 +1,289 @@
+"""What Ray workers cost and bring on one machine: throughput, idle time, dispatch, memory.
+
+    python experiments/benchmarks/workers/measure.py --out OUT
+
+Models are random Llamas written by this file; only seconds and bytes are read off them. Every
+comparison is repeated, its sides in turn, and the median counts. Run it on a machine that does
+nothing else.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.evaluation.ray_pool import Demand, RayEvaluator
+from evoprune.evaluation.worker import Worker, WorkerSpec
+from evoprune.families.load import quiet_transformers
+from evoprune.journal import Journal, write_atomically
+from evoprune.pattern import Pattern
+from evoprune.protocols import Request
+from evoprune.search.problem import Problem
+from evoprune.session import open_session
+from evoprune.testing import byte_tokenizer
+
+WORDS = ("one", "two", "three", "four", "plus", "minus", "times", "rain", "cat", "oak", "grey")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a measurement is.
+
+    Attributes:
+        hidden, layers: of the model whose candidates are timed.
+        samples: examples of an evaluation.
+        candidates: of a comparison.
+        repeats: of it.
+        large_hidden, large_layers: of the model whose memory is measured.
+        large_workers: that hold it.
+    """
+
+    hidden: int
+    layers: int
+    samples: int
+    candidates: int
+    repeats: int
+    large_hidden: int
+    large_layers: int
+    large_workers: int = 4
+
+
+FULL = Size(384, 12, 48, 48, 5, 1536, 6)
+SMALL = Size(64, 6, 12, 16, 1, 128, 4)
+
+
+def llama(folder: Path, hidden: int, layers: int) -> Path:
+    """Returns the folder of a random Llama with a tokenizer of bytes."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    quiet_transformers()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def prepared(out: Path, model: Path, samples: int) -> tuple[WorkerSpec, Problem]:
+    """Returns a prepared run on a model."""
+    texts, rng = out / "texts.jsonl", np.random.default_rng(0)
+    rows = ({"key": f"k{i}", "text": " ".join(rng.choice(WORDS, 60))} for i in range(600))
+    texts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "model": {"name_or_path": str(model)},
+        "data": {
+            "type": "jsonl",
+            "files": [str(texts)],
+            "key_field": "key",
+            "chunk_tokens": 128,
+            "fractions": {"search": 0.6, "validation": 0.2, "report": 0.2},
+        },
+        "calibration": {"sampler": "random", "samples": samples, "clusters": 1, "pool": samples},
+        "space": "decoder/subblocks",
+        "objectives": ["kl", "sparsity"],
+        "columns": ["nll", "flops"],
+        "search": {"n_eval": 1},
+        "validation": {"samples": 4},
+        "report": {"samples": 4},
+        "output": str(out / f"run-{model.name}"),
+    }
+    session = open_session(load_config(settings), Console(stream=None))
+    session.close()
+    return session.spec, session.problem
+
+
+def spread(problem: Problem, count: int, most: float) -> list[Pattern]:
+    """Returns distinct candidates whose FLOPs are spread evenly, up to so many times the least."""
+    space, rng = problem.space, np.random.default_rng(0)
+    X = space.canonical(rng.random((4000, 1)) > rng.random((4000, space.n_var)))
+    X = np.unique(X, axis=0)
+    share = problem.share(X)
+    chosen: list[int] = []
+    for wanted in np.linspace(1.0, 1.0 / most, count):
+        order = [i for i in np.argsort(abs(share - wanted), kind="stable") if i not in chosen]
+        chosen.append(int(order[0]))
+    return space.patterns(X[chosen])
+
+
+@dataclass
+class Timed:
+    """One evaluation of a list of candidates by a pool.
+
+    Attributes:
+        wall: seconds.
+        driver: CPU seconds of the driver meanwhile.
+        idle: share of the workers' seconds in which they had nothing to do.
+        worker: worker seconds.
+    """
+
+    wall: float
+    driver: float
+    idle: float
+    worker: float
+
+
+def timed(pool: RayEvaluator, patterns: Sequence[Pattern], journal: Journal | None = None) -> Timed:
+    """Returns what it takes a pool whose workers are all there to evaluate candidates."""
+    before = [(slot.work.seconds, slot.work.available) for slot in pool.slots]
+    wall, driver = time.perf_counter(), time.process_time()
+    for evaluation in pool.evaluate(Request(patterns)):
+        if journal is not None:
+            journal.append([evaluation.to_json()])
+    wall, driver = time.perf_counter() - wall, time.process_time() - driver
+    spent = sum(s.work.seconds - a for s, (a, _) in zip(pool.slots, before, strict=True))
+    return Timed(wall, driver, 1 - spent / (wall * len(pool.slots)), spent)
+
+
+def ready(spec: WorkerSpec, problem: Problem, count: int) -> RayEvaluator:
+    """Returns a pool whose workers have all evaluated something."""
+    space = problem.space
+    # Two pools stand side by side: what Ray sets aside for them must not be all there is.
+    demand = Demand(count, num_cpus=0.2)
+    pool = RayEvaluator(spec, demand, lambda some: problem.share(space.encode(some)))
+    while len(pool.pids) < count or not all(slot.work.candidates for slot in pool.slots):
+        list(pool.evaluate(Request([space.dense] * (2 * count))))
+    return pool
+
+
+def medians(runs: Sequence[Timed]) -> dict[str, float]:
+    """Returns the median of each number."""
+    names = ("wall", "driver", "idle", "worker")
+    return {name: statistics.median(getattr(run, name) for run in runs) for name in names}
+
+
+def throughput(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+    """Returns how much faster two workers are than one, and what the driver takes of it."""
+    patterns = spread(problem, size.candidates, 1.5)
+    pools = {count: ready(spec, problem, count) for count in (1, 2)}
+    runs: dict[int, list[Timed]] = {1: [], 2: []}
+    try:
+        for _ in range(size.repeats):
+            for count, pool in pools.items():
+                runs[count].append(timed(pool, patterns))
+    finally:
+        for pool in reversed(pools.values()):
+            pool.close()
+    one, two = medians(runs[1]), medians(runs[2])
+    return {
+        "candidates": len(patterns),
+        "ms_a_candidate_of_one_worker": 1000 * one["worker"] / len(patterns),
+        "candidates_per_s": {1: len(patterns) / one["wall"], 2: len(patterns) / two["wall"]},
+        "speedup_of_two": one["wall"] / two["wall"],
+        "driver_cpu_share_of_wall": {
+            1: one["driver"] / one["wall"],
+            2: two["driver"] / two["wall"],
+        },
+    }
+
+
+def idle(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+    """Returns the share of two workers' seconds that is idle where costs are spread tenfold."""
+    patterns = spread(problem, size.candidates, 10.0)
+    share = problem.share(problem.space.encode(patterns))
+    pool = ready(spec, problem, 2)
+    try:
+        runs = [timed(pool, patterns) for _ in range(size.repeats)]
+    finally:
+        pool.close()
+    return {
+        "candidates": len(patterns),
+        "spread_of_flops": float(share.max() / share.min()),
+        "idle_share": statistics.median(run.idle for run in runs),
+    }
+
+
+def dispatch(out: Path, spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+    """Returns what a candidate takes beside its evaluation, with one worker, in milliseconds."""
+    patterns = spread(problem, size.candidates, 50.0)[-1:] * (4 * size.candidates)
+    pool = ready(spec, problem, 1)
+    found: dict[str, list[float]] = {"without_journal": [], "with_journal": []}
+    try:
+        with Journal.open(out / f"journal-{time.time_ns()}.jsonl", {}) as journal:
+            for _ in range(size.repeats):
+                for name, file in (("without_journal", None), ("with_journal", journal)):
+                    run = timed(pool, patterns, file)
+                    found[name].append(1000 * (run.wall - run.worker) / len(patterns))
+    finally:
+        pool.close()
+    return {f"ms_{name}": statistics.median(times) for name, times in found.items()}
+
+
+def proportional(pids: Sequence[int]) -> int:
+    """Returns Σ PSS of processes in bytes: what they share is counted once among them."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+    return total
+
+
+def memory(out: Path, size: Size) -> dict[str, Any]:
+    """Returns how Σ PSS grows with the model's file, over workers that have run all of it."""
+    found, files = {}, {}
+    for name, hidden, layers in (
+        ("tiny", 64, size.large_layers),
+        ("large", size.large_hidden, size.large_layers),
+    ):
+        spec, problem = prepared(out, llama(out / name, hidden, layers), 4)
+        files[name] = (Path(spec.folder) / "ranks" / "base.safetensors").stat().st_size
+        pool = ready(spec, problem, size.large_workers)
+        try:
+            found[name] = proportional(pool.pids)
+        finally:
+            pool.close()
+    growth = found["large"] - found["tiny"]
+    return {
+        "workers": size.large_workers,
+        "file_bytes": files["large"],
+        "growth_of_pss_bytes": growth,
+        "growth_over_file": growth / (files["large"] - files["tiny"]),
+    }
+
+
+def main() -> None:
+    """Measures, prints and writes OUT/results.json."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for models and runs")
+    parser.add_argument("--small", action="store_true", help="only show that it works")
+    parser.add_argument("--only", choices=("throughput", "idle", "dispatch", "memory"))
+    options = parser.parse_args()
+    size, out = SMALL if options.small else FULL, options.out
+    out.mkdir(parents=True)
+    result: dict[str, Any] = {"size": "small" if options.small else "full"}
+    if options.only != "memory":
+        spec, problem = prepared(out, llama(out / "timed", size.hidden, size.layers), size.samples)
+        result["dense_seconds_here"] = Worker(spec).evaluate(problem.space.dense).seconds
+        if options.only in (None, "throughput"):
+            result["throughput"] = throughput(spec, problem, size)
+        if options.only in (None, "idle"):
+            result["idle"] = idle(spec, problem, size)
+        if options.only in (None, "dispatch"):
+            result["dispatch"] = dispatch(out, spec, problem, size)
+    if options.only in (None, "memory"):
+        result["memory"] = memory(out, size)
+    print(json.dumps(result, indent=1))
+    write_atomically(out / "results.json", json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""A searched head, from its run to a model that scores what it was scored with."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evoprune
+from evoprune.data.examples import Examples
+from evoprune.data.images import digits
+from evoprune.doctor import examine
+from evoprune.errors import ExportError, ModelError
+from evoprune.families.sparse_head.backbone import as_batch
+from evoprune.families.sparse_head.family import SparseHead
+from evoprune.front import Front
+from evoprune.pattern import Pattern
+from evoprune.run import Run, search
+from evoprune.session import worker_of
+
+ACCURACY = """
+import json, sys
+sys.modules["evoprune"] = None
+import numpy as np, torch
+torch.set_num_threads(1)
+from modeling_head import load
+model, data = load("."), np.load(sys.argv[1])
+with torch.inference_mode():
+    logits = model(torch.from_numpy(data["images"])).numpy()
+np.save(sys.argv[2], logits)
+print(json.dumps(float((logits.argmax(1) == data["labels"]).mean())))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Returns a small search over features and neurons, whose knee was exported."""
+    settings = {
+        "model": {
+            "family": "sparse_head",
+            "factory": "tests.families.sparse_head.backbones:fire",
+            "options": {"hidden": [8, 6]},
+        },
+        "data": {"type": "digits"},
+        "task": "classification",
+        "calibration": {"samples": 40, "clusters": 2},
+        "validation": {"samples": 40},
+        "report": {"samples": 288},
+        "space": "sparse_head/both",
+        "objectives": ["accuracy", "params"],
+        "search": {"algorithm": {"type": "nsga2", "pop_size": 6}, "n_eval": 12, "warm_starts": []},
+        "controls": [],
+        "workers": {"backend": "local"},
+        "output": str(tmp_path_factory.mktemp("runs") / "head"),
+    }
+    return search(settings, quiet=True)
+
+
+def test_the_export_scores_on_report_what_was_scored(run: Run, tmp_path: Path):
+    point = run.front.pick("knee")
+    folder = run.folder.models / point.id
+    report = digits().inside["report"]
+    np.savez(tmp_path / "report", images=as_batch(report.images).numpy(), labels=report.labels)
+    places = [str(tmp_path / "report.npz"), str(tmp_path / "logits.npy")]
+    told = subprocess.run(
+        [sys.executable, "-B", "-c", ACCURACY, *places], cwd=folder, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout) == point.values["report_accuracy"]
+
+    worker, pattern = worker_of(run.config, run.folder), Pattern.from_json(point.pattern)
+    examples = Examples.load(run.folder.calibration / "report.safetensors")
+    (clean,) = (
+        one.logits
+        for one in worker.runner.outputs([worker.space.options(pattern)], examples)
+        if one.name == "clean"
+    )
+    # All of the split is scored, in its order.
+    logits, scored = np.load(tmp_path / "logits.npy"), clean[0].numpy()
+    assert np.abs(logits - scored).max() < 1e-4 * np.abs(scored).max()
+
+
+def test_every_point_of_a_front_is_exported_with_the_parameters_it_costs(run: Run, tmp_path: Path):
+    for point in run.front:
+        done = run.export(point.id, tmp_path / point.id, verify=False)
+        assert done.rung == "standalone"
+        assert done.params == point.values["params"]
+        network = evoprune.load(done.path)
+        assert sum(p.numel() for p in network.parameters()) == done.params
+    assert network.classes == [str(digit) for digit in range(8)]
+
+
+def test_an_export_is_verified_and_measured(run: Run):
+    done = run.export("knee", measure=True)
+    record = json.loads((done.path / "evoprune.json").read_text())
+    assert done.max_error is not None and done.max_error < 1e-5
+    assert record["speed"]["unit"] == "images"
+    assert record["provenance"]["pick"] == "knee"
+    assert record["base"]["name"] == "tests.families.sparse_head.backbones:fire"
+
+
+def test_a_head_that_comes_out_otherwise_than_scored_is_refused(run: Run, tmp_path: Path):
+    point = run.front.pick("knee")
+    values = point.values | {"val_accuracy": point.values["val_accuracy"] - 0.025}
+    other = replace(run, front=Front((replace(point, values=values),), run.front.goals))
+    with pytest.raises(ExportError, match="its accuracy on validation is"):
+        other.export(point.id, tmp_path / "out")
+    other.export(point.id, tmp_path / "out", verify=False)
+
+
+def test_doctor_names_the_rung_of_heads(run: Run):
+    _, rows = examine(run.folder.path)
+    said = [why for what, why in rows if what.startswith("export")]
+    assert len(said) == len(run.front)
+    assert all(why.startswith("standalone: The backbone could be traced") for why in said)
+
+
+def test_a_base_of_another_version_is_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="another version"):
+        SparseHead().read(tmp_path, "float32", "cpu")

@@ -1,0 +1,1 @@
+"""Multilayer perceptrons for evoprune: a family, a criterion and an objective."""
