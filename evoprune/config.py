@@ -145,6 +145,8 @@ class WorkersConfig(_Section):
 
     ``num_cpus``, ``num_gpus`` and ``resources`` are what Ray sets aside for each actor
     (``num_cpus`` is its ``threads`` by default); ``runtime_env`` is passed to it as it is.
+    ``boundary_mb`` bounds the states between blocks that each keeps for candidates that begin
+    alike.
     """
 
     backend: Literal["auto", "local", "ray"] = "auto"
@@ -155,6 +157,7 @@ class WorkersConfig(_Section):
     resources: dict[str, Annotated[float, Field(gt=0)]] = {}
     address: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
+    boundary_mb: int = Field(default=256, ge=0)
     runtime_env: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -198,6 +198,7 @@ def _problem(
         dtype=config.model.dtype,
         device=config.model.device,
         threads=config.workers.threads,
+        boundary_mb=config.workers.boundary_mb,
         trust_remote_code=config.model.trust_remote_code,
         plugins=tuple(str(Path(plugin).resolve()) for plugin in config.plugins),
         adapt=config.adapt.plain() if config.adapt else None,

@@ -5,9 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from evoprune.errors import EvopruneError
+from evoprune.evaluation.prefix import together
 from evoprune.evaluation.tally import Tally, Work, peak_memory
 from evoprune.evaluation.worker import DeviceLost, Worker, WorkerSpec
 from evoprune.protocols import Evaluation, Request
+
+# How long a batch may take: its evaluations are journalled, and a search that shall stop stops,
+# when all of it is done.
+SECONDS_AT_ONCE = 2.0
 
 
 class LocalEvaluator:
@@ -20,21 +25,20 @@ class LocalEvaluator:
 
     def __init__(self, spec: WorkerSpec, say: Callable[[str], None] = lambda line: None) -> None:
         self.worker = Worker(spec)
-        self.count = 1
+        self.count = self._size = 1
         self._tally = Tally(say)
         self._work = Work(1, f"this process, {os.getpid()}")
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
-        """Yields the evaluations in the order of the patterns.
+        """Yields the evaluations, those that begin alike one after another.
 
         Raises:
             EvopruneError: the accelerator is lost to this process.
         """
-        size = self.worker.runner.batch
-        for start in range(0, len(request.patterns), size):
-            if request.stopping():
-                return
-            patterns = request.patterns[start : start + size]
+        order = together(self.worker.space, request.patterns)
+        start = 0
+        while start < len(order) and not request.stopping():
+            patterns = [request.patterns[i] for i in order[start : start + self._size]]
             began = time.perf_counter()
             try:
                 found = self.worker.evaluate_batch(
@@ -46,9 +50,12 @@ class LocalEvaluator:
                     "Give the same command again to go on; with workers.backend=ray a worker that "
                     "this happens to is replaced.",
                 ) from error
+            start, seconds = start + len(patterns), time.perf_counter() - began
+            fitting = int(SECONDS_AT_ONCE * len(patterns) / seconds)
+            self._size = max(1, min(fitting, self.worker.runner.batch))
             self._tally.add(found)
             self._work.candidates += len(found)
-            self._work.seconds += time.perf_counter() - began
+            self._work.seconds += seconds
             yield from found
 
     def close(self) -> None:

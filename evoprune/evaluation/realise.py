@@ -95,6 +95,11 @@ class Realiser:
             for site in {part.site for dim in row.dims for part in dim if part.site}:
                 self._by_site.setdefault(site, []).append((modules[owner], leaf, row))
 
+    @property
+    def far_reaching(self) -> bool:
+        """Whether the recovery may change a block because of what another block loses."""
+        return self._adapt is not None and not getattr(self._adapt[0], "local", False)
+
     @contextmanager
     def apply(self, options: Mapping[str, Option]) -> Iterator[Realised]:
         """Makes the model's tensors those of a pattern while the context lasts."""

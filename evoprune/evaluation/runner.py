@@ -5,15 +5,16 @@ Networks in stages share ``StagedRunner``; a family that fits something for each
 a runner of its own (``family.runner``).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from evoprune.costs import CostTable
 from evoprune.data.examples import Examples, Pass
+from evoprune.evaluation.prefix import Path, Prefixes, in_prefix_order, path_of
 from evoprune.evaluation.realise import Realiser
-from evoprune.families.stages import NO_SITES, batches, embed, forward, token_batches
+from evoprune.families.stages import batches, embed, forward, token_batches
 from evoprune.metrics import Table
 from evoprune.pattern import Option
 from evoprune.recover.adapt import Adapt
@@ -73,9 +74,17 @@ class Runner(Protocol):
 
 
 class StagedRunner:
-    """Runs networks stage by stage, one pattern after another."""
+    """Runs networks stage by stage; what patterns share at their beginning is run once.
 
-    batch = 1
+    Args:
+        stages: the resident network's.
+        task: what is measured.
+        realiser: puts patterns into the network.
+        device: where it runs.
+        boundary_bytes: of states between blocks that are kept for later patterns.
+    """
+
+    batch = 16
     shared: tuple[str, ...] = ("",)
     frozen: tuple[str, ...] = ()
 
@@ -85,8 +94,10 @@ class StagedRunner:
         task: Any,
         realiser: Realiser,
         device: str = "cpu",
+        boundary_bytes: int = 0,
     ) -> None:
         self.stages, self.task, self.realiser, self.device = stages, task, realiser, device
+        self.prefixes = Prefixes(stages, boundary_bytes)
 
     def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
         """Returns the examples with the task's reference of the dense model."""
@@ -111,35 +122,42 @@ class StagedRunner:
         examples: Examples,
         boundaries: Sequence[int] = (),
     ) -> list[Tables | Exception]:
-        """Returns the tables of each pattern, or the exception that it raised."""
-        found: list[Tables | Exception] = []
-        for one in options:
-            try:
-                with self.realiser.apply(one) as realised:
-                    found.append(self._measure(examples, boundaries, realised.dropped))
-            except Exception as error:  # whatever a model, a task or a plug-in may raise
-                found.append(error)
-        return found
+        """Returns the tables of each pattern, or the exception that it raised.
 
-    def _measure(
-        self, examples: Examples, boundaries: Sequence[int], dropped: Collection[str] = NO_SITES
-    ) -> Tables:
-        """Returns the tables of the network as it is realised now."""
+        All patterns run on one micro-batch before the next, so that no more than the states of one
+        micro-batch are alive beside those that are kept.
+        """
         import torch
 
-        clean = examples.clean
-        pieces: dict[str, list[np.ndarray]] = {}
+        clean, paths = examples.clean, self._paths(options)
+        pieces: list[dict[str, list[np.ndarray]]] = [{} for _ in options]
+        errors: dict[int, Exception] = {}
+        slices = batches(len(clean), clean.arrays["tokens"].shape[1], boundaries)
         with torch.inference_mode():
-            for rows in batches(len(clean), clean.arrays["tokens"].shape[1], boundaries):
+            for rows in slices:
                 batch = {
                     name: torch.from_numpy(value[rows]).to(self.device)
                     for name, value in clean.arrays.items()
                 }
-                features = forward(self.stages, batch["tokens"], dropped)
-                for name, column in self.task.measure(self.stages, features, batch).items():
-                    pieces.setdefault(name, []).append(column)
-        columns = {name: np.concatenate(values) for name, values in sorted(pieces.items())}
-        return {"clean": Table(columns, clean.groups)}
+                walk = self.prefixes.walk(batch["tokens"], len(slices))
+                for i in in_prefix_order(paths):
+                    if i in errors:
+                        continue
+                    try:
+                        with self.realiser.apply(options[i]) as realised:
+                            features = walk.features(paths[i], realised.dropped)
+                            found = self.task.measure(self.stages, features, batch)
+                    except Exception as error:  # whatever a model, a task or a plug-in may raise
+                        errors[i] = error
+                        continue
+                    for name, column in found.items():
+                        pieces[i].setdefault(name, []).append(column)
+        return [errors.get(i) or _table(found, clean.groups) for i, found in enumerate(pieces)]
+
+    def _paths(self, options: Sequence[Mapping[str, Option]]) -> list[Path]:
+        """Returns what each pattern does to each block, by which beginnings are compared."""
+        # A recovery may change an early block because of what a late one loses.
+        return [path_of(self.stages, one, self.realiser.far_reaching) for one in options]
 
     def outputs(
         self, options: Sequence[Mapping[str, Option]], examples: Examples
@@ -159,7 +177,7 @@ class StagedRunner:
                 for name, value in clean.arrays.items()
             }
             mask, known = self.task.known(batch)
-            features = [self._features(one, batch["tokens"])[:, :-1][mask] for one in options]
+            features = [one[:, :-1][mask] for one in self._features(options, batch["tokens"])]
             at = mask.nonzero()[:, 0].cpu() + rows.start
             for part in torch.arange(len(at)).split(max(MIN_POSITIONS, size)):
                 here = slice(int(part[0]), int(part[-1]) + 1)
@@ -168,16 +186,29 @@ class StagedRunner:
                 some = {name: value[here] for name, value in known.items()}
                 yield Outputs("clean", at[here], logits.to(kind), some)
 
-    def _features(self, one: Mapping[str, Option], tokens: "torch.Tensor") -> "torch.Tensor":
-        """Returns what the head reads of a pattern (B, T, H)."""
+    def _features(
+        self, options: Sequence[Mapping[str, Option]], tokens: "torch.Tensor"
+    ) -> list["torch.Tensor"]:
+        """Returns what the head reads of each pattern (B, T, H)."""
         import torch
 
-        with torch.no_grad(), self.realiser.apply(one) as realised:
-            return forward(self.stages, tokens, realised.dropped)
+        found: dict[int, torch.Tensor] = {}
+        paths = self._paths(options)
+        walk = self.prefixes.walk(tokens, 1)
+        with torch.no_grad():
+            for i in in_prefix_order(paths):
+                with self.realiser.apply(options[i]) as realised:
+                    found[i] = walk.features(paths[i], realised.dropped)
+        return [found[i] for i in range(len(options))]
 
     def embedding(self, one: Pass) -> np.ndarray:
         """Returns the dense model's mean-pooled features (N, H)."""
         return embed(self.stages, one.arrays["tokens"], one.arrays["lengths"], self.device)
+
+
+def _table(pieces: Mapping[str, Sequence[np.ndarray]], groups: np.ndarray) -> Tables:
+    columns = {name: np.concatenate(values) for name, values in sorted(pieces.items())}
+    return {"clean": Table(columns, groups)}
 
 
 def make_runner(
@@ -187,9 +218,11 @@ def make_runner(
     table: CostTable,
     device: str = "cpu",
     adapt: tuple[Adapt, Mapping[str, np.ndarray]] | None = None,
+    boundary_bytes: int = 0,
 ) -> Runner:
     """Returns the runner of a family's network."""
     if hasattr(family, "runner"):
         runner: Runner = family.runner(model, task, device)
         return runner
-    return StagedRunner(family.stages(model), task, Realiser(model, table, adapt), device)
+    realiser = Realiser(model, table, adapt)
+    return StagedRunner(family.stages(model), task, realiser, device, boundary_bytes)

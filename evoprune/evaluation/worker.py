@@ -80,6 +80,7 @@ class WorkerSpec:
         rungs: sizes of the rungs, ascending; the last is the calibration set.
         context: tokens in an example, which the FLOPs of attention depend on.
         dtype, device, threads: how the model is run.
+        boundary_mb: of states between blocks that are kept for candidates that begin alike.
         trust_remote_code: whether the model's own code may be run.
         plugins: files to run first.
         adapt: the recovery that is part of every evaluation, by type and options.
@@ -96,6 +97,7 @@ class WorkerSpec:
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    boundary_mb: int = 256
     trust_remote_code: bool = False
     plugins: tuple[str, ...] = field(default=())
     adapt: Mapping[str, Any] | None = None
@@ -139,7 +141,13 @@ class Worker:
         self.table = cost_table(self.family, self.model, spec.context, spec.adapt)
         self._timed = _Timed(self.task, spec.device)
         self.runner = make_runner(
-            self.family, self.model, self._timed, self.table, spec.device, self._adapt()
+            self.family,
+            self.model,
+            self._timed,
+            self.table,
+            spec.device,
+            self._adapt(),
+            boundary_bytes=spec.boundary_mb << 20,
         )
         self._dense_flops = float(self._flops(self.space.dense))
 

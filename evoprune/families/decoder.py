@@ -322,6 +322,10 @@ class DecoderStages:
         self.n_blocks = len(model.model.layers)
         self.vocabulary = int(model.lm_head.weight.shape[0])
 
+    def block_of(self, site: str) -> int:
+        """Returns the index of the block that a site lies in."""
+        return int(site.split(".")[1])
+
     def embed(self, tokens: "torch.Tensor") -> State:
         """Returns the state before the first block, of tokens (B, T).
 

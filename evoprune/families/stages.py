@@ -2,7 +2,9 @@
 
 A family whose networks can be run so needs no runner of its own. Its ``stages(model)`` has
 ``n_blocks``, ``embed(tokens)``, ``block(index, state, dropped)``, ``features(state)`` and
-``logits(features)``.
+``logits(features)``. A block returns a new state and leaves the one it was given as it was. With
+``block_of(site)``, the index of the block that a site lies in, patterns that begin alike share the
+blocks they begin with; without it every pattern runs from the start.
 """
 
 from collections.abc import Collection, Iterator, Sequence

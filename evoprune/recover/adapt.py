@@ -17,6 +17,9 @@ class Adapt(Protocol):
 
     It must be a function of the pattern alone: whatever it draws, it draws from a seed derived
     from the pattern, so that what is exported is what was scored.
+
+    One whose class says ``local = True`` changes a tensor only because of what its own block
+    loses; then patterns that begin alike share the blocks they begin with.
     """
 
     def prepare(self, subject: Subject) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class BiasCompensation:
 
     Every layer that reads a site's units gets a bias, also where the model has none.
     """
+
+    local: ClassVar[bool] = True
 
     def prepare(self, subject: Subject) -> dict[str, np.ndarray]:
         """Returns the mean input of each reading layer, by its tensor's name, float64."""

@@ -1,0 +1,162 @@
+"""What patterns share at their beginning is run once, and nobody can tell from the values."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoprune.evaluation.prefix import Prefixes, in_prefix_order, path_of, together
+from evoprune.evaluation.worker import Worker
+
+
+class Sums:
+    """Stages whose state says what was run: block i appends what it is told to do."""
+
+    def __init__(self, n_blocks: int) -> None:
+        self.n_blocks, self.runs = n_blocks, 0
+
+    def embed(self, tokens):
+        return tokens.double()
+
+    def block(self, index, state, dropped):
+        if f"{index}" in dropped:
+            return state
+        self.runs += 1
+        return state * 1.5 + index
+
+    def features(self, state):
+        return state
+
+
+def expected(path, tokens):
+    state = tokens.double()
+    for index, key in enumerate(path):
+        state = state if key == "drop" else state * 1.5 + index
+    return state
+
+
+def gone(path):
+    return {str(i) for i, key in enumerate(path) if key == "drop"}
+
+
+masks = st.lists(st.lists(st.sampled_from([None, "drop"]), min_size=5, max_size=5), min_size=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(calls=st.lists(masks, min_size=1, max_size=4), bound=st.sampled_from([0, 40, 100, 10**6]))
+def test_features_are_those_of_a_fresh_run_whatever_was_run_before(calls, bound):
+    texts = [torch.arange(4) + 7 * i for i in range(3)]
+    stages = Sums(5)
+    prefixes = Prefixes(stages, bound)
+    for paths in calls:
+        for tokens in texts:
+            walk = prefixes.walk(tokens, len(texts))
+            for path in map(tuple, paths):
+                assert torch.equal(walk.features(path, gone(path)), expected(path, tokens))
+            assert prefixes.bytes <= bound
+    assert stages.runs == prefixes.executed <= prefixes.asked
+
+
+def test_in_prefix_order_every_beginning_is_run_once():
+    rng = np.random.default_rng(0)
+    paths = [tuple(None if bit else "drop" for bit in row) for row in rng.random((40, 6)) < 0.5]
+    beginnings = {path[: i + 1] for path in paths for i in range(6) if path[i] is None}
+    stages = Sums(6)
+    walk = Prefixes(stages, 0).walk(torch.arange(3), 1)
+    for i in in_prefix_order(paths):
+        walk.features(paths[i], gone(paths[i]))
+    assert stages.runs == len(beginnings)
+
+
+def test_states_are_kept_for_the_next_call_and_the_longest_unused_go_first():
+    stages = Sums(4)
+    size = 3 * 8
+    prefixes = Prefixes(stages, 5 * size)  # the embedding and four blocks of one pattern
+    tokens, dense, other = torch.arange(3), (None,) * 4, ("drop", None, None, None)
+    prefixes.walk(tokens, 1).features(dense, set())
+    prefixes.walk(tokens, 1).features(dense, set())
+    assert stages.runs == 4
+    prefixes.walk(tokens, 1).features(other, {"0"})
+    assert stages.runs == 7 and prefixes.bytes <= 5 * size
+    prefixes.walk(tokens, 1).features(dense, set())
+    assert stages.runs == 7  # the end of the dense model was the last to be used
+    prefixes.walk(tokens, 1).features((None, None, None, "drop"), {"3"})
+    assert stages.runs == 10  # what came before it had to make room
+
+
+def test_a_state_never_answers_for_another_text():
+    stages = Sums(3)
+    prefixes = Prefixes(stages, 10**6)
+    dense = (None,) * 3
+    for tokens in (torch.tensor([1, 2, 3, 4]), torch.tensor([[1, 2], [3, 4]]), torch.arange(4)):
+        found = prefixes.walk(tokens, 1).features(dense, set())
+        assert torch.equal(found, expected(dense, tokens)) and found.shape == tokens.shape
+
+
+def test_without_block_of_only_equal_patterns_share(make_worker):
+    worker = make_worker()
+    space, stages = worker.space, worker.runner.stages
+    first, second = (space.options(p) for p in space.patterns([[0, 0, 0, 1], [0, 0, 1, 0]]))
+    assert path_of(stages, first)[:2] == path_of(stages, second)[:2] == (None, None)
+    assert path_of(stages, first)[3] is not None
+    apart = path_of(stages, first, apart=True), path_of(stages, second, apart=True)
+    assert apart[0][0] != apart[1][0] and apart[0][1:] == apart[1][1:] == (None,) * 3
+
+
+@pytest.mark.parametrize("space", ["decoder/depth", "decoder/subblocks", "decoder/depth_width"])
+@pytest.mark.parametrize("adapt", [None, "bias_compensation"])
+def test_values_are_those_without_sharing_to_the_last_bit(make_worker, space, adapt):
+    worker = make_worker(space=space, adapt=adapt)
+    X = np.random.default_rng(1).integers(0, worker.space.upper + 1, (14, worker.space.n_var))
+    patterns = worker.space.patterns(worker.space.canonical(X))
+    alone = Worker(worker.spec)
+    alone.runner.prefixes.bound = 0
+    single = [alone.evaluate(pattern).values for pattern in patterns]
+    assert [e.values for e in worker.evaluate_batch(patterns)] == single
+    assert [worker.evaluate(pattern).values for pattern in reversed(patterns)] == single[::-1]
+    shared, fresh = worker.runner.prefixes, alone.runner.prefixes
+    assert shared.executed < fresh.executed == fresh.asked
+
+
+def test_a_recovery_that_reaches_far_shares_nothing(make_worker, monkeypatch):
+    from evoprune.recover.bias import BiasCompensation
+
+    monkeypatch.setattr(BiasCompensation, "local", False)
+    worker = make_worker(space="decoder/depth_width", adapt="bias_compensation")
+    X = np.zeros((2, worker.space.n_var), dtype=np.int64)
+    X[0, -1], X[1, -1] = 1, 2
+    for pattern in worker.space.patterns(X):
+        worker.evaluate(pattern)
+    assert worker.runner.prefixes.executed == worker.runner.prefixes.asked
+
+
+def test_one_that_fails_half_way_takes_no_other_with_it(make_worker, monkeypatch):
+    worker = make_worker()
+    patterns = worker.space.patterns([[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 1]])
+    before = [Worker(worker.spec).evaluate(p).values for p in patterns]
+    stages = worker.runner.stages
+    block = stages.block
+
+    def failing(index, state, dropped):
+        if dropped == {"layers.1"} and index == 2:
+            raise ValueError("no luck")
+        return block(index, state, dropped)
+
+    monkeypatch.setattr(stages, "block", failing)
+    found = worker.evaluate_batch(patterns)
+    assert [e.error for e in found] == [None, "ValueError: no luck", None]
+    assert [found[0].values, found[2].values] == [before[0], before[2]]
+
+
+def test_patterns_that_begin_alike_stand_together(make_worker):
+    space = make_worker().space
+    patterns = space.patterns([[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 1]])
+    order = together(space, patterns)
+    firsts = [patterns[i].choices[0] for i in order]
+    assert sorted(order) == [0, 1, 2, 3] and firsts in ([0, 0, 1, 1], [1, 1, 0, 0])
+
+
+def test_the_bound_is_the_configurations(make_worker):
+    worker = make_worker(workers={"backend": "local", "boundary_mb": 3})
+    assert worker.runner.prefixes.bound == 3 << 20
