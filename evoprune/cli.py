@@ -46,11 +46,22 @@ def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[st
 
 
 @app.command()
-def plan(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
+def plan(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="bfloat16", help="Also measure candidates in this number format."),
+    ] = None,
+) -> None:
     """Say what a search would take, without searching: evaluations, time, memory, disk."""
+    from evoprune.dtypes import rows
     from evoprune.plan import plan as make
 
-    _table(["what", "how much"], make(config, _settings(overrides, plugin)))
+    settings = _settings(overrides, plugin)
+    found = make(config, settings)
+    _table(["what", "how much"], found + (rows(config, settings, dtype) if dtype else []))
 
 
 @app.command()

@@ -19,6 +19,7 @@ TOP = {
     "cli",
     "session",
     "plan",
+    "dtypes",
     "doctor",
     "controls",
     "scoring",

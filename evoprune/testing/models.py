@@ -14,6 +14,7 @@ def tiny_decoder(
     tied: bool = True,
     vocabulary: int = 300,
     seed: int = 0,
+    hidden: int = 32,
 ) -> Path:
     """Returns the folder of a random Llama with a byte-level tokenizer, made in milliseconds.
 
@@ -26,6 +27,7 @@ def tiny_decoder(
         tied: whether the head shares the embedding's weights.
         vocabulary: embeddings; at least 257, one for each byte and the end of a text.
         seed: of the weights.
+        hidden: the width of a state; MLPs have half as many channels again.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -35,8 +37,8 @@ def tiny_decoder(
     quiet_transformers()
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=hidden,
+        intermediate_size=hidden * 3 // 2,
         num_hidden_layers=layers,
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],

@@ -1,13 +1,25 @@
 """What patterns share at their beginning is run once, and nobody can tell from the values."""
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoprune.config import load_config
+from evoprune.console import Console
 from evoprune.evaluation.prefix import Prefixes, in_prefix_order, path_of, together
 from evoprune.evaluation.worker import Worker
+from evoprune.session import open_session
+from evoprune.testing import tiny_decoder
+
+CHILD = Path(__file__).with_name("memory_child.py")
 
 
 class Sums:
@@ -160,3 +172,35 @@ def test_patterns_that_begin_alike_stand_together(make_worker):
 def test_the_bound_is_the_configurations(make_worker):
     worker = make_worker(workers={"backend": "local", "boundary_mb": 3})
     assert worker.runner.prefixes.bound == 3 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux' /proc")
+def test_memory_is_bounded_however_many_candidates_share_a_call(tiny_config, tmp_path):
+    words = np.random.default_rng(0).choice(list("abcdefgh"), (60, 1500))
+    texts = tmp_path / "long.jsonl"
+    texts.write_text("".join(json.dumps({"text": "".join(row)}) + "\n" for row in words))
+    config = tiny_config(
+        model={"name_or_path": str(tiny_decoder(tmp_path / "wide", layers=6, hidden=64))},
+        data={"type": "jsonl", "files": [str(texts)], "chunk_tokens": 128},
+        calibration={"samples": 64, "clusters": 2},
+        validation={"samples": 2},
+        report={"samples": 2},
+    )
+    session = open_session(load_config(config), Console(stream=None))
+    session.close()
+    tokens = Worker(session.spec).examples("search").clean.arrays["tokens"].size
+    assert tokens == 64 * 128
+    state, logits = 64 * 4 * 2048, 4 << 19  # bytes, of one micro-batch
+    grown, kept = {}, {}
+    for boundary_mb in (4, 1000):
+        spec = asdict(replace(session.spec, boundary_mb=boundary_mb))
+        child = [sys.executable, str(CHILD), json.dumps(spec)]
+        done = subprocess.run(child, capture_output=True, text=True, check=True)
+        told = json.loads(done.stdout.splitlines()[-1])
+        grown[boundary_mb], kept[boundary_mb] = told["grown"], told["kept"]
+    everything = 2**6 * 64 * 4 * tokens  # a state for every beginning that is run
+    assert kept[4] <= 4 << 20 and kept[1000] >= 0.9 * everything
+    slack = 32 << 20  # what the allocator holds
+    bound = (4 << 20) + 7 * state + 4 * logits + slack
+    assert grown[4] <= bound < 0.8 * everything < grown[1000]
