@@ -72,6 +72,6 @@ def tiny_config(
     """
 
     def make(**sections: Any) -> dict[str, Any]:
-        return tiny_settings(tiny_llama, tiny_texts, tmp_path / "run", **sections)
+        return tiny_settings(tiny_llama, tiny_texts, tmp_path / "run") | sections
 
     return make

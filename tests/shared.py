@@ -21,14 +21,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tiny_settings(model: Path, texts: Path, output: Path, **sections: Any) -> dict[str, Any]:
+def tiny_settings(model: Path, texts: Path, output: Path) -> dict[str, Any]:
     """Returns the settings of a search of about a second.
 
     Args:
         model: the folder of a tiny model.
         texts: the documents.
         output: the run folder.
-        sections: replace whole sections.
     """
     return {
         "model": {"name_or_path": str(model)},
@@ -51,4 +50,4 @@ def tiny_settings(model: Path, texts: Path, output: Path, **sections: Any) -> di
         "export": {"picks": []},
         "workers": {"backend": "local"},
         "output": str(output),
-    } | sections
+    }

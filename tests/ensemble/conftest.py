@@ -96,16 +96,14 @@ def tiny_language_run(
     tiny_llama: Path, tiny_texts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
     """Returns a prepared run of a tiny Llama with five points that differ in depth and width."""
-    settings = tiny_settings(
-        tiny_llama,
-        tiny_texts,
-        tmp_path_factory.mktemp("runs") / "language",
-        space=WIDTHS,
-        objectives=["nll", "sparsity"],
-        columns=["token_accuracy", "kl"],
-        search={"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 8},
-    )
-    return prepared(settings, 5)
+    output = tmp_path_factory.mktemp("runs") / "language"
+    changes = {
+        "space": WIDTHS,
+        "objectives": ["nll", "sparsity"],
+        "columns": ["token_accuracy", "kl"],
+        "search": {"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 8},
+    }
+    return prepared(tiny_settings(tiny_llama, tiny_texts, output) | changes, 5)
 
 
 @pytest.fixture(scope="session")
