@@ -178,6 +178,13 @@ def ensemble(
     made = opened.ensemble(recipe, name)
     folder = run / "ensembles" / made.name
     print(f"{folder}: {len(made.members)} members; all measures in ensemble.json")
+    flops, params = made.costs["flops"], made.costs["params"]
+    print(
+        f"  of the dense model's FLOPs {flops['total'] / flops['dense']:.0%}, "
+        f"of its parameters {params['total'] / params['dense']:.0%}"
+    )
+    if "routing" in flops:
+        print(f"  {flops['routing'] / flops['dense']:.0%} of them to learn which cluster it is")
     shown = {*opened.front.goals, "nll", "ece"}
     chosen = [row for row in made.rows if row["metric"] in shown]
     rows = [[str(row.get(key, "")) for key in ("name", "metric", "split")] for row in chosen]

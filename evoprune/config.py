@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,8 +21,10 @@ from evoprune.constraints import parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.genes import GeneSpec, build_space
 from evoprune.registry import DATA, Registry
+from evoprune.settings import apply_overrides, read_yaml
 from evoprune.shipped import find
 from evoprune.space import Site, Space
+from evoprune.wording import explained, plainly
 
 Count = Annotated[int, Field(ge=1)]
 EXECUTION = {"workers", "controls", "export", "loggers", "output"}
@@ -353,99 +353,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _UniqueLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key}' stands twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Returns the mapping in a YAML file.
-
-    Raises:
-        ConfigError: the file is missing, unreadable, or holds no mapping.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            value = yaml.load(file, Loader=_UniqueLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"'{path}' cannot be read: {error}.", "Give the path of a YAML file."
-        ) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"'{path}' is not valid YAML: {where}.", "Mend that line.") from error
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(
-            f"'{path}' holds no settings.", "Start from experiments/quickstart/config.yaml."
-        )
-    return value
-
-
-def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings with ``key.sub=value`` changes; values are read as YAML.
-
-    ``key.sub+=[value]`` adds to a list what is not in it yet.
-
-    Raises:
-        ConfigError: an override has no ``=``, or leads into something that is no mapping, or adds
-            to something that is no list.
-    """
-    settings = json.loads(json.dumps(settings, default=str))
-    for override in overrides:
-        dotted, sep, text = override.partition("=")
-        adds = dotted.endswith("+")
-        keys = dotted.removesuffix("+").strip().split(".")
-        if not sep or not all(keys):
-            raise ConfigError(
-                f"The override '{override}' cannot be read.", "Write it like search.n_eval=500."
-            )
-        try:
-            value = yaml.load(text, Loader=_UniqueLoader)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ConfigError(
-                f"The value of the override '{override}' is not valid YAML.", "Quote it."
-            ) from error
-        at = settings
-        for key in keys[:-1]:
-            inner = at.get(key)
-            if isinstance(inner, str):
-                at[key] = {"base": inner} if key in ("space", "data") else {"type": inner}
-            elif inner is None:
-                at[key] = {}
-            elif not isinstance(inner, dict):
-                raise ConfigError(
-                    f"The override '{override}' leads into {json.dumps(inner)[:60]}.",
-                    f"Give all of {key} anew, such as {key}=[...], or edit the file.",
-                )
-            at = at[key]
-        at[keys[-1]] = _added(at.get(keys[-1]), value, override) if adds else value
-    return settings
-
-
-def _added(before: Any, value: Any, override: str) -> list[Any]:
-    """Returns a list with what it does not hold yet added to its end."""
-    listed = [] if before is None else before
-    for entry in (listed, value):
-        if not isinstance(entry, list):
-            shown = json.dumps(entry, default=str)[:60]
-            raise ConfigError(
-                f"The override '{override}' adds to a list, and {shown} is none.",
-                "Write it like objectives+=[nll].",
-            )
-    return [*listed, *(entry for entry in value if entry not in listed)]
-
-
 def load_config(
     source: str | Path | Mapping[str, Any],
     overrides: Sequence[str] | Mapping[str, Any] = (),
@@ -482,55 +389,7 @@ def load_config(
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise _explained(error, settings) from error
-
-
-def _explained(error: ValidationError, settings: Mapping[str, Any]) -> ConfigError:
-    """Returns one sentence of cause and one of remedy for the first thing that is wrong."""
-    found = error.errors()
-    # What is not known at all says more than what follows from it.
-    strange = ("extra_forbidden", "unexpected_keyword_argument")
-    first = next((entry for entry in found if entry["type"] in strange), found[0])
-    location = [str(step) for step in first["loc"] if not str(step).startswith("function-")]
-    where = ".".join(location) or "the configuration"
-    more = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
-    if first["type"] in strange:
-        section = _section_fields(location[:-1])
-        return ConfigError(
-            f"There is no setting '{where}'{more}.", did_you_mean(location[-1], section)
-        )
-    if first["type"] == "missing":
-        return ConfigError(f"The setting '{where}' is missing{more}.", "Add it.")
-    message = _plainly(first["msg"])
-    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
-        within = f"In '{where}': " if location else ""
-        return ConfigError(f"{within}{message}{more}.", "Mend that setting.")
-    given = repr(first["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
-    return ConfigError(f"'{where}' is {given}: {message}{more}.", "Mend that setting.")
-
-
-def _plainly(message: str) -> str:
-    """Returns pydantic's words in those of YAML."""
-    message = message.removeprefix("Value error, ").replace("Tuple", "List")
-    message = message.replace("a valid tuple", "a list")
-    return re.sub(r"a valid dictionary or instance of \w+", "a mapping", message)
-
-
-def _section_fields(location: Sequence[str]) -> list[str]:
-    """Returns the settings of the section at a location, for near misses."""
-    section: Any = Config
-    for step in location:
-        if step.isdigit():
-            continue  # an entry of a list has the type that its list names
-        annotation = section.model_fields[step].annotation
-        inner = [annotation, *get_args(annotation)]
-        section = next(t for t in inner if isinstance(t, type) and _is_section(t))
-    return sorted(getattr(section, "model_fields", None) or (f.name for f in fields(section)))
-
-
-def _is_section(kind: type) -> bool:
-    return is_dataclass(kind) or issubclass(kind, BaseModel)
+        raise explained(error, Config) from error
 
 
 def build(registry: Registry, part: Part, **given: Any) -> Any:
@@ -567,7 +426,7 @@ def build(registry: Registry, part: Part, **given: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        message = _plainly(first["msg"])
+        message = plainly(first["msg"])
         raise ConfigError(
             f"The option '{where}' of the {registry.kind} '{part.type}' is "
             f"{first['input']!r}: {message}.",

@@ -109,7 +109,7 @@ DATA = Registry(
     "data source",
     "evoprune.data",
     {
-        "packages": "evoprune.data.sources:PackagesSource",
+        "packages": "evoprune.data.packages:PackagesSource",
         "text": "evoprune.data.sources:TextSource",
         "jsonl": "evoprune.data.sources:JsonLinesSource",
         "datasets": "evoprune.data.sources:DatasetsSource",

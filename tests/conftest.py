@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from shared import tiny_settings
 
 from evoprune.testing import tiny_decoder
 
@@ -71,27 +72,6 @@ def tiny_config(
     """
 
     def make(**sections: Any) -> dict[str, Any]:
-        return {
-            "model": {"name_or_path": str(tiny_llama)},
-            "data": {
-                "type": "jsonl",
-                "files": [str(tiny_texts)],
-                "kind_field": "kind",
-                "key_field": "key",
-                "chunk_tokens": 32,
-                "fractions": {"search": 0.5, "validation": 0.25, "report": 0.25},
-            },
-            "calibration": {"samples": 12, "clusters": 3, "pool": 40},
-            "space": "decoder/depth",
-            "objectives": ["kl", "sparsity", "worst_cluster_kl"],
-            "columns": ["token_accuracy", "nll", "params", "flops"],
-            "search": {"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 12},
-            "validation": {"samples": 8},
-            "report": {"samples": 8},
-            "controls": [],
-            "export": {"picks": []},
-            "workers": {"backend": "local"},
-            "output": str(tmp_path / "run"),
-        } | sections
+        return tiny_settings(tiny_llama, tiny_texts, tmp_path / "run") | sections
 
     return make

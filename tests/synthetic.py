@@ -1,4 +1,4 @@
-"""The search problem without a network that ships with the package, for tests of the search."""
+"""Problems without a network whose truth is known, beside ``evoprune.testing.synthetic``."""
 
 import zlib
 from collections.abc import Sequence
@@ -13,36 +13,7 @@ from evoprune.objectives.cost import Flops, Params
 from evoprune.search.loop import Box
 from evoprune.search.problem import Problem
 from evoprune.space import Gene, Site, Space
-from evoprune.testing.synthetic import (
-    BLOCKS,
-    CHANNELS,
-    HEADS,
-    PARTS,
-    WIDTHS,
-    FakeEvaluator,
-    Harm,
-    problem,
-    run,
-    sites,
-    table,
-)
-
-__all__ = [
-    "BLOCKS",
-    "CHANNELS",
-    "HEADS",
-    "PARTS",
-    "WIDTHS",
-    "FakeEvaluator",
-    "Harm",
-    "Landscape",
-    "flat",
-    "problem",
-    "reached",
-    "run",
-    "sites",
-    "table",
-]
+from evoprune.testing.synthetic import Harm
 
 
 def flat(levels: Sequence[int] = (), bits: int = 0, **bounds: str) -> Problem:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 from evoprune.costs import CostTable, Part, Row, entries, fixed, of_site
 from evoprune.genes import GeneSpec, build_space
 from evoprune.pattern import Bits, Drop, Keep
+from evoprune.testing.synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 SPACE = build_space("s", sites(2), (BLOCKS, *PARTS, WIDTHS[0], GeneSpec("channels", bits=True)))
 UNITS = {name: site.units for name, site in SPACE.sites.items()}

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from synthetic import BLOCKS, WIDTHS, sites
 
 from evoprune.errors import SpaceError
 from evoprune.genes import GeneSpec, build_space, matches
 from evoprune.pattern import Drop, Keep
 from evoprune.space import Site
+from evoprune.testing.synthetic import BLOCKS, WIDTHS, sites
 
 
 def genes(*specs, layers=2, **settings):

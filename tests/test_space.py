@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 from evoprune.errors import SpaceError
 from evoprune.genes import GeneSpec, build_space
 from evoprune.pattern import Bits, Drop, Keep, Pattern
 from evoprune.space import Gene, Site, Space
+from evoprune.testing.synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 BITS = GeneSpec("channels", bits=True)
 TIED = GeneSpec("attn", drop=True, tie=("*",))

@@ -10,7 +10,7 @@ import numpy as np
 
 from evoprune.data.examples import Examples
 from evoprune.ensemble import compare as comparison
-from evoprune.ensemble.costs import STORED, Bill, Limit
+from evoprune.ensemble.costs import Bill, Limit
 from evoprune.ensemble.members import Choice, Recipe, choose, draw_sets, parse_budget
 from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import Predictions, predict
@@ -19,6 +19,7 @@ from evoprune.ensemble.scoring import Stand, score
 from evoprune.errors import ConfigError, RunFolderError
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.worker import Worker
+from evoprune.families.flops import executed_flops
 from evoprune.folder import plain_name
 from evoprune.front import Front
 from evoprune.journal import decode, encode, write_atomically
@@ -55,7 +56,9 @@ class Ensemble:
         name: that of its folder.
         recipe: how it was made.
         members: in the order of their ids.
-        costs: metric → what was counted: ``total``, ``sum``, ``stored``, ``dense`` ….
+        costs: metric → what was counted: ``total`` (of one answer, or of what is held), ``sum`` of
+            the members alone, ``dense``; of routed members also ``told``, what an answer costs in
+            the mean where the cluster is told, and of FLOPs ``routing``, what learning it costs.
         selection: what was seen when members were chosen.
         rivals: contender → id of the pattern, or the ids of a set.
         rows: the comparison on the report split; empty until ``compare``.
@@ -174,10 +177,9 @@ def select(worker: Worker, front: Front, recipe: Recipe, name: str | None = None
     patterns = (*found, worker.space.dense)
     options = [worker.space.options(pattern) for pattern in patterns]
     runner = worker.runner
-    bill = Bill(
-        worker.table, worker.space, worker.space.encode(patterns), runner.shared, runner.frozen
-    )
-    limit = Limit(bill, parse_budget(recipe.budget, bill.metrics))
+    X, held = worker.space.encode(patterns), (runner.shared, runner.frozen)
+    bill = Bill(worker.table, worker.space, X, *held, lookup_flops(worker))
+    limit = Limit(bill, parse_budget(recipe.budget, bill.metrics), recipe.method == "routed")
     everyone = predict(runner, worker.task, options, worker.examples("validation"))
     # The dense pattern is a rival, and no member unless it is on the front.
     members = replace(everyone, logits=everyone.logits[:-1])
@@ -233,6 +235,13 @@ def clusters(worker: Worker, examples: Examples) -> dict[str, np.ndarray]:
     return found
 
 
+def lookup_flops(worker: Worker) -> float:
+    """Returns the FLOPs that the embedding of an example executes, per token or image."""
+    one = worker.examples("search").clean.first(1)
+    width = one.arrays["tokens"].shape[1] if "tokens" in one.arrays else 1
+    return executed_flops(lambda: worker.runner.embedding(one)) / width
+
+
 def _cluster_count(worker: Worker, predictions: Predictions) -> int:
     centroids = read_centroids(worker.folder / "calibration" / CENTROIDS)
     groups = worker.examples("search").clean.groups
@@ -257,6 +266,8 @@ def _contenders(
         found["best_single_by_accuracy"] = Mixture.single(by_accuracy[0])
     found["equal_cost"] = Mixture.single(_equal_cost(mixture, everyone, limit.bill))
     found["dense"] = Mixture.single(dense)
+    # The sets answer together, whatever the ensemble does.
+    limit = replace(limit, routed=False)
     fitting = tuple(i for i in range(dense) if limit.fits([i]))
     choice = Choice(recipe, everyone, limit, fitting)
     rng = np.random.default_rng([recipe.seed, 11])
@@ -289,21 +300,15 @@ def _costs(
     shares = _shares(predictions, n_clusters) if mixture.routes else None
     found = {}
     for metric in bill.metrics:
-        held = metric in STORED
         one = {
+            "total": bill.total(metric, mixture, shares),
             "sum": float(bill.each(metric)[mixture.members].sum()),
             "dense": bill.dense(metric),
         }
-        if held:
-            # What an ensemble takes is its union; its file holds the whole base.
-            one["total"] = bill.stored(metric, mixture.members)
-        else:
-            one["total"] = bill.total(metric, mixture, shares)
-        if mixture.routes and held:
-            one["mean"] = bill.total(metric, mixture, shares)
+        if mixture.routes:
+            one["told"] = bill.told(metric, mixture, shares)
         if mixture.routes and metric == "flops":
-            # To learn an input's cluster its dense embedding is computed: at most a dense pass.
-            one["with_routing"] = one["total"] + one["dense"]
+            one["routing"] = bill.routing(metric)
         found[metric] = one
     return found
 

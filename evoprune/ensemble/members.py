@@ -43,7 +43,7 @@ class Recipe:
         combine: how answers become one (``combine.RULES``); routed members answer alone.
         budget: a bound on the total cost, such as ``flops<=100%`` of the dense model; None for
             none. The FLOPs of an ensemble are those of all its members together, of a routed one
-            those of any member.
+            those of routing and of any member.
         measure: what is looked at on validation, ``nll`` or ``accuracy``.
         size: the most members; by default 5 where a method does not say it.
         least: the fewest members of ``greedy``.
@@ -159,7 +159,9 @@ def choose(recipe: Recipe, predictions: Predictions, limit: Limit, n_clusters: i
     fitting = tuple(i for i in range(len(predictions)) if limit.fits([i]))
     if not fitting:
         raise ConfigError(
-            f"No point of the front fits the budget '{recipe.budget}'.", "Raise the budget."
+            f"No point of the front fits the budget '{recipe.budget}'"
+            + (", to which the dense embedding counts." if limit.routed else "."),
+            "Raise the budget, or leave it out (none).",
         )
     choice = Choice(recipe, predictions, limit, fitting, n_clusters)
     return METHODS[recipe.method](choice)
@@ -288,12 +290,22 @@ def draw_sets(
 
 
 def routed(choice: Choice) -> Chosen:
-    """Returns for each cluster the member that loses least there."""
+    """Returns for each cluster the member that loses least there.
+
+    Raises:
+        ConfigError: what they take together exceeds the budget.
+    """
     positions = list(choice.candidates)
     losses = choice.predictions.losses(choice.recipe.measure)[positions]
     found = best_by_cluster(losses, choice.predictions.clusters, choice.n_clusters)
     routes = {cluster: positions[i] for cluster, i in found.items()}
-    return Chosen(Mixture(dict.fromkeys(sorted(routes.values()), 1), "logit", routes))
+    mixture = Mixture(dict.fromkeys(sorted(routes.values()), 1), "logit", routes)
+    if not choice.limit.holds(mixture):
+        raise ConfigError(
+            f"The best points for the clusters exceed '{choice.recipe.budget}' together.",
+            "Raise the budget, or leave it out (none).",
+        )
+    return Chosen(mixture)
 
 
 METHODS: dict[str, Callable[[Choice], Chosen]] = {

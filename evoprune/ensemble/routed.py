@@ -1,8 +1,9 @@
 """Routing: each input goes to the one member that is best for its calibration cluster.
 
 EvoP (2025) keeps a pattern for each cluster and asks at inference which cluster an input is nearest
-to. A routed ensemble runs one member an input; told of an input's cluster it costs what this member
-costs, else the embedding of the dense model has to be computed first.
+to. A routed ensemble runs one member an input, after the embedding of the dense model, which tells
+the cluster: of a language model nearly another dense pass. Only where the cluster is told is the
+member all that runs.
 """
 
 from pathlib import Path

@@ -35,7 +35,7 @@ from evoprune.space import Space
 if TYPE_CHECKING:
     import torch
 
-# Of how many patterns FLOPs are counted, and values compared: both are slow.
+# Of about how many patterns FLOPs are counted, and values compared: both are slow.
 COUNTED, VALUED = 30, 64
 SEARCH_EVALUATIONS = 20
 
@@ -220,7 +220,7 @@ class FamilyContract:
                 self._close(logits, zeroed, f"{name} is not the network with zeros")
 
     def check_flops(self) -> None:
-        """Executed FLOPs are the counted ones, in some of the patterns, extremes among them."""
+        """Executed FLOPs are the counted ones, in some 30 patterns spread over all of them."""
         chosen = [0, 1, *range(2, len(self.patterns), max(1, len(self.patterns) // COUNTED))]
         counted = self.table.cost("flops", self.space, self.candidates[chosen])
         for i, per_one in zip(chosen, counted, strict=True):

@@ -5,6 +5,7 @@
 Members are chosen on validation. Rivals, named there too: the best single point of the front, and
 the largest single model that costs no more FLOPs than the ensemble. A difference above 0 is in the
 ensemble's favour; intervals (95 %) resample the report examples, the same ones for both sides.
+FLOPs of a routed ensemble are those of the embedding that tells the cluster, and of one member.
 """
 
 import argparse
@@ -25,7 +26,7 @@ RECIPES = {
     "disagreement, probabilities": Recipe(method="disagreement", size=3, budget=None),
     "double fault, probabilities": Recipe(method="double_fault", size=3, budget=None),
     "percentile windows, vote": Recipe(method="percentile", combine="vote", budget=None),
-    "routed by cluster": Recipe(method="routed"),
+    "routed by cluster": Recipe(method="routed", budget=None),
 }
 METRICS = ("nll", "token_accuracy", "accuracy", "ece", "ood_auroc")
 RIVALS = ("best_single", "equal_cost")

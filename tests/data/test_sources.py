@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from evoprune.data.packages import PackagesSource, docstrings
 from evoprune.data.sources import (
     DatasetsSource,
     JsonLinesSource,
     ListSource,
-    PackagesSource,
     TextSource,
-    docstrings,
 )
 from evoprune.errors import DataError
 from evoprune.registry import DATA

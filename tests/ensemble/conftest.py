@@ -1,17 +1,17 @@
 """What the tests of ensembles share: one thread, finished runs with widths, and their workers."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from shared import one_thread, tiny_settings  # noqa: F401 - for all tests here
 
 from evoprune.config import load_config
 from evoprune.console import Console
 from evoprune.ensemble.costs import Bill, Limit
+from evoprune.ensemble.ensemble import lookup_flops
 from evoprune.ensemble.members import parse_budget
 from evoprune.evaluation.worker import Worker
 from evoprune.front import Front, FrontPoint
@@ -47,15 +47,6 @@ DIGITS = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keeps torch off busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes intervals rough, and comparisons fast."""
     monkeypatch.setattr("evoprune.ensemble.compare.N_BOOT", 40)
@@ -79,12 +70,13 @@ class Made:
         """The options of ``patterns``."""
         return [self.worker.space.options(pattern) for pattern in self.patterns]
 
-    def limit(self, budget: str | None = None) -> Limit:
+    def limit(self, budget: str | None = None, routed: bool = False) -> Limit:
         """Returns a budget over ``patterns``."""
         worker = self.worker
         X = worker.space.encode(self.patterns)
-        bill = Bill(worker.table, worker.space, X, worker.runner.shared, worker.runner.frozen)
-        return Limit(bill, parse_budget(budget, bill.metrics))
+        held = worker.runner.shared, worker.runner.frozen
+        bill = Bill(worker.table, worker.space, X, *held, lookup_flops(worker))
+        return Limit(bill, parse_budget(budget, bill.metrics), routed)
 
 
 def prepared(settings: dict[str, Any], count: int) -> Made:
@@ -104,29 +96,14 @@ def tiny_language_run(
     tiny_llama: Path, tiny_texts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Made:
     """Returns a prepared run of a tiny Llama with five points that differ in depth and width."""
-    settings = {
-        "model": {"name_or_path": str(tiny_llama)},
-        "data": {
-            "type": "jsonl",
-            "files": [str(tiny_texts)],
-            "kind_field": "kind",
-            "key_field": "key",
-            "chunk_tokens": 32,
-            "fractions": {"search": 0.5, "validation": 0.25, "report": 0.25},
-        },
-        "calibration": {"samples": 12, "clusters": 3, "pool": 40},
+    output = tmp_path_factory.mktemp("runs") / "language"
+    changes = {
         "space": WIDTHS,
         "objectives": ["nll", "sparsity"],
         "columns": ["token_accuracy", "kl"],
         "search": {"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 8},
-        "validation": {"samples": 8},
-        "report": {"samples": 8},
-        "controls": [],
-        "export": {"picks": []},
-        "workers": {"backend": "local"},
-        "output": str(tmp_path_factory.mktemp("runs") / "language"),
     }
-    return prepared(settings, 5)
+    return prepared(tiny_settings(tiny_llama, tiny_texts, output) | changes, 5)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ class Sum:
 
     bill: Prices
     most: float
+    routed = False
 
     @property
     def constraint(self):
@@ -45,6 +46,10 @@ class Sum:
 
     def fits(self, members):
         return self.bill.prices[list(members)].sum() <= self.most
+
+    def holds(self, mixture):
+        answers = mixture.routes.values() or [mixture.members]
+        return all(self.fits(np.atleast_1d(one)) for one in answers)
 
 
 def made_up(seed=0, patterns=9, rows=60, classes=4, clusters=3):

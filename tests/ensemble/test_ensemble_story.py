@@ -16,6 +16,11 @@ from evoprune.front import Front
 RUNS = ("tiny_language_run", "tiny_digits_run")
 
 
+def together(*members):
+    """Returns the mixture in which these members count once each."""
+    return Mixture.of(members, "logit")
+
+
 class Sealed:
     """A worker whose report split cannot be read."""
 
@@ -93,9 +98,9 @@ def test_the_equal_cost_rival_is_the_largest_that_costs_no_more(tiny_language_ru
 def test_layers_that_members_share_are_stored_once(tiny_language_run):
     bill = tiny_language_run.limit().bill
     space, last = bill.space, len(bill.X) - 1
-    assert bill.stored("params", [2]) == bill.each("params")[2]
-    assert bill.stored("params", [0, last]) == bill.dense("params")
-    pair = bill.stored("params", [0, 1])
+    assert bill.stored("params", together(2)) == bill.each("params")[2]
+    assert bill.stored("params", together(0, last)) == bill.dense("params")
+    pair = bill.stored("params", together(0, 1))
     assert max(bill.each("params")[:2]) <= pair <= bill.each("params")[:2].sum()
     union = bill.union([0, 1])
     for site in space.sites:
@@ -108,17 +113,73 @@ def test_heads_share_the_backbone_and_nothing_else(tiny_digits_run):
     bill = tiny_digits_run.limit().bill
     own = [row for row in bill.table.rows if not row.name.startswith("backbone.")]
     heads = Bill(type(bill.table)(tuple(own)), bill.space, bill.X, (), ())
-    twice = bill.stored("params", [1, 1]) - bill.stored("params", [1])
-    assert twice == heads.each("params")[1]
+    more = bill.stored("params", together(1, len(bill.X) - 1)) - bill.dense("params")
+    assert more == heads.each("params")[1]
     assert bill.run("flops", [0, 1]) < bill.each("flops")[:2].sum()
 
 
-def test_a_routed_ensemble_costs_the_mean_and_holds_the_union(tiny_language_run):
+def test_a_routed_ensemble_costs_routing_and_the_mean_and_holds_the_base(tiny_language_run):
     bill = tiny_language_run.limit().bill
-    routed = Mixture({0: 1, 1: 1}, "logit", {0: 0, 1: 1})
+    routed, shares = Mixture({0: 1, 1: 1}, "logit", {0: 0, 1: 1}), np.array([0.25, 0.75])
     each = bill.each("flops")
-    found = bill.total("flops", routed, np.array([0.25, 0.75]))
-    assert found == pytest.approx(0.25 * each[0] + 0.75 * each[1])
+    told = 0.25 * each[0] + 0.75 * each[1]
+    assert bill.told("flops", routed, shares) == pytest.approx(told)
+    # The embedding is a dense pass without its head.
+    head = next(row for row in bill.table.rows if row.name == "lm_head.weight")
+    head_flops = type(bill.table)((head,)).cost("flops", bill.space, bill.X[:1])[0]
+    embedding = bill.dense("flops") - head_flops
+    assert bill.routing("flops") == embedding > 0
+    assert bill.total("flops", routed, shares) == pytest.approx(embedding + told)
+    assert bill.total("params", routed) == bill.dense("params")
+
+
+def test_routing_heads_takes_all_features_and_nothing_more(tiny_digits_run):
+    bill = tiny_digits_run.limit().bill
+    routed = Mixture({0: 1, 1: 1}, "logit", {0: 0, 1: 1})
+    backbone = [row for row in bill.table.rows if row.name.startswith("backbone.")]
+    heads = [row for row in bill.table.rows if not row.name.startswith("backbone.")]
+    for metric, count in (("flops", np.mean), ("params", np.sum)):
+        whole = type(bill.table)(tuple(backbone)).cost(metric, bill.space, bill.X[-1:])[0]
+        own = type(bill.table)(tuple(heads)).cost(metric, bill.space, bill.X[:2])
+        assert bill.total(metric, routed) == pytest.approx(whole + count(own))
+
+
+def test_a_routed_ensemble_is_held_against_a_model_that_costs_as_much(tiny_language_run):
+    made = tiny_language_run
+    selected = select(made.worker, made.front, Recipe("routed", budget=None))
+    flops = selected.ensemble.costs["flops"]
+    assert flops["total"] == pytest.approx(flops["routing"] + flops["told"])
+    each = made.limit().bill.each("flops")
+    rival = selected.contenders["equal_cost"].members[0]
+    assert each[rival] == max(one for one in each if one <= flops["total"])
+
+
+def test_routing_counts_towards_the_budget_of_those_who_are_routed(tiny_language_run):
+    made = tiny_language_run
+    with pytest.raises(ConfigError, match="to which the dense embedding counts"):
+        select(made.worker, made.front, Recipe("routed", budget="flops<=100%"))
+    limit = made.limit("flops<=200%", routed=True)
+    chosen = select(made.worker, made.front, Recipe("routed", budget="flops<=200%")).ensemble
+    assert chosen.costs["flops"]["total"] <= 2 * limit.bill.dense("flops")
+    sets = select(made.worker, made.front, Recipe("routed", budget="flops<=200%")).contenders
+    assert all(made.limit("flops<=200%").holds(m) for n, m in sets.items() if "random" in n)
+
+
+def test_a_budget_of_what_is_stored_counts_what_members_share_once(tiny_language_run):
+    limit = tiny_language_run.limit("params<=100%")
+    everyone = range(len(limit.bill.X))
+    assert limit.fits(everyone) and limit.bill.each("params").sum() > limit.bill.dense("params")
+    with pytest.raises(ConfigError, match="No point of the front fits"):
+        recipe = Recipe("routed", budget="params<=50%")
+        select(tiny_language_run.worker, tiny_language_run.front, recipe)
+
+
+def test_routed_members_that_are_too_many_together_are_refused(tiny_digits_run):
+    made = tiny_digits_run
+    costs = select(made.worker, made.front, Recipe("routed", budget=None)).ensemble.costs
+    least = f"params<={costs['params']['total'] - 1:.0f}"
+    with pytest.raises(ConfigError, match="for the clusters exceed 'params<="):
+        select(made.worker, made.front, Recipe("routed", budget=least))
 
 
 def test_routed_members_are_scored_on_what_lies_outside_if_there_are_centroids(

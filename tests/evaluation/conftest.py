@@ -1,24 +1,15 @@
 """What the tests of evaluation share: one thread, and workers on prepared runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
+from shared import one_thread  # noqa: F401 - for all tests here
 
 from evoprune.config import load_config
 from evoprune.console import Console
 from evoprune.evaluation.worker import Worker
 from evoprune.session import open_session
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keeps torch off busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

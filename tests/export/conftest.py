@@ -1,11 +1,12 @@
 """Tiny random decoders, written like a run writes them, for the tests of the export."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from shared import one_thread  # noqa: F401 - for all tests here
 
 from evoprune.export.export import Source
 from evoprune.families.decoder import Decoder
@@ -53,17 +54,6 @@ def save_tokenizer(folder: Path) -> None:
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_object=inner, **names).save_pretrained(folder)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keeps torch, and the fresh processes that inherit the number, off busy cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

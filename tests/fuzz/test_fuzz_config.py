@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evoprune.config import Config, build, digest, load_config, read_yaml
+from evoprune.config import Config, build, digest, load_config
 from evoprune.constraints import parse_constraints
 from evoprune.controls import control
 from evoprune.errors import ConfigError, EvopruneError, SpaceError
@@ -20,6 +20,7 @@ from evoprune.folder import RunFolder, plain_name
 from evoprune.genes import GeneSpec, build_space
 from evoprune.registry import ADAPTS, ALGORITHMS, CRITERIA, DATA, LOGGERS, SAMPLERS, TASKS
 from evoprune.search.starts import start
+from evoprune.settings import read_yaml
 from evoprune.space import Gene, Keep, Site, Space
 
 VALID: dict[str, Any] = {

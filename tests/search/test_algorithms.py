@@ -5,13 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
 
 from evoprune.errors import SpaceError
 from evoprune.front import nondominated
 from evoprune.registry import ALGORITHMS
 from evoprune.search.algorithms import Exhaustive, Nsga2, Random
 from evoprune.testing.algorithms import asked as asked_by
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
 
 NESTED = (BLOCKS, *PARTS, WIDTHS[0])
 
@@ -104,7 +104,7 @@ sys.path.insert(0, sys.argv[1])
 import evoprune.search.algorithms, evoprune.search.archive, evoprune.search.exhaustive
 import evoprune.search.greedy, evoprune.search.loop, evoprune.search.operators
 import evoprune.search.problem, evoprune.search.repair, evoprune.search.starts
-from synthetic import problem, run
+from evoprune.testing.synthetic import problem, run
 with tempfile.TemporaryDirectory() as folder:
     found, _ = run(problem(3), evoprune.search.algorithms.Nsga2(), pathlib.Path(folder), n_eval=30)
 assert found.front

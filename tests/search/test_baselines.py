@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from synthetic import BLOCKS, PARTS, Landscape, flat, problem, run
+from synthetic import Landscape, flat
 
 from evoprune.search.algorithms import WORST
 from evoprune.search.evop import Evop, EvopCorrected
 from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung
+from evoprune.testing.synthetic import BLOCKS, PARTS, problem, run
 
 
 def trail(algorithm, made, seed=0, n_eval=4000):

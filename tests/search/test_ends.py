@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 from evoprune.config import SearchConfig
 from evoprune.journal import Journal
@@ -12,6 +11,7 @@ from evoprune.search.algorithms import Exhaustive, Greedy, Nsga2, Random
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Budget
 from evoprune.search.surrogate import SurrogateNsga2
+from evoprune.testing.synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 from evoprune.errors import ModelError
 from evoprune.journal import Journal
@@ -22,6 +21,7 @@ from evoprune.search.evop import EvopCorrected
 from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung, box, promoted
 from evoprune.search.surrogate import SurrogateNsga2
+from evoprune.testing.synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 ALL = [Nsga2(pop_size=8), Random(batch=8), Exhaustive(batch=8), Greedy()]
 REPLAYED = [

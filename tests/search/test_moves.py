@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import BLOCKS, PARTS, WIDTHS, flat, problem
+from synthetic import flat
 
 from evoprune.search.moves import at_edge, groups, mutated, swapped
 from evoprune.search.repair import repair
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 SEEDS = st.integers(0, 2**32 - 1)
 MADE = {

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 from evoprune.errors import ConfigError, SpaceError
 from evoprune.genes import GeneSpec
 from evoprune.search.algorithms import Seen, first_candidates
 from evoprune.search.repair import check_budgets, repair
 from evoprune.search.starts import dense, last_k, start, stratified, uniform
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
 BITS = (BLOCKS, GeneSpec("channels", bits=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, Landscape, flat, problem, reached, run
+from synthetic import Landscape, flat, reached
 
 from evoprune.front import hypervolume
 from evoprune.search.acquire import batch
@@ -12,6 +12,7 @@ from evoprune.search.algorithms import Nsga2, Random
 from evoprune.search.starts import stratified
 from evoprune.search.surrogate import Surrogate, SurrogateNsga2
 from evoprune.search.surrogate_model import KINDS, Features, Form, Model, Warp, Weights, chosen
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
 
 SPACES = {
     "levels": flat((3, 4, 8, 2)),

@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--n-eval", type=int, nargs="+", default=[120, 240, 480])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     options = parser.parse_args()
-    session = open_session(Run.load(options.run).config, Console(stream=None))
+    # The run's own `output` may be relative to the folder in which it was made.
+    config = Run.load(options.run).config.model_copy(update={"output": str(options.run.resolve())})
+    session = open_session(config, Console(stream=None))
     try:
         rows = compare(session, options.seeds, options.n_eval)
         everything, tokens = truth(session)

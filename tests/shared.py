@@ -1,0 +1,53 @@
+"""What test folders share beside fixtures of ``conftest``: a small search, and one thread."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keeps torch, and the fresh processes that inherit the number, off busy cores.
+
+    A folder whose ``conftest`` imports it has it for all its tests.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_settings(model: Path, texts: Path, output: Path) -> dict[str, Any]:
+    """Returns the settings of a search of about a second.
+
+    Args:
+        model: the folder of a tiny model.
+        texts: the documents.
+        output: the run folder.
+    """
+    return {
+        "model": {"name_or_path": str(model)},
+        "data": {
+            "type": "jsonl",
+            "files": [str(texts)],
+            "kind_field": "kind",
+            "key_field": "key",
+            "chunk_tokens": 32,
+            "fractions": {"search": 0.5, "validation": 0.25, "report": 0.25},
+        },
+        "calibration": {"samples": 12, "clusters": 3, "pool": 40},
+        "space": "decoder/depth",
+        "objectives": ["kl", "sparsity", "worst_cluster_kl"],
+        "columns": ["token_accuracy", "nll", "params", "flops"],
+        "search": {"algorithm": {"type": "nsga2", "pop_size": 4}, "n_eval": 12},
+        "validation": {"samples": 8},
+        "report": {"samples": 8},
+        "controls": [],
+        "export": {"picks": []},
+        "workers": {"backend": "local"},
+        "output": str(output),
+    }
