@@ -4,9 +4,11 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -279,7 +281,7 @@ def _start(demand: Demand, each: Mapping[str, float]) -> tuple[Any, bool]:
         settings |= {"include_dashboard": False, "num_cpus": cpus}
     try:
         _knock(demand.address)
-        with open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
+        with _own_sigterm(), open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
             ray.init(address=demand.address, **settings)
     except Exception as error:  # whatever Ray raises: of a connection, of its own processes
         where = f"at '{demand.address}' cannot be reached" if demand.address else "cannot start"
@@ -288,6 +290,16 @@ def _start(demand: Demand, each: Mapping[str, float]) -> tuple[Any, bool]:
             "Check workers.address (`ray status` on that machine), or set workers.backend=local.",
         ) from error
     return ray, True
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: Ray would end everything at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    main = threading.current_thread() is threading.main_thread()
+    if main and callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str | None) -> None:
