@@ -116,6 +116,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         spec, problem = _problem(config, folder, objectives, measures)
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
     except BaseException:
+        console.close_loggers()
         journal.close()
         raise
     slices = tuple(Rung(i, rung.keep) for i, rung in enumerate(config.rungs[:-1]))
