@@ -198,6 +198,7 @@ def _problem(
         context=config.data.chunk_tokens,
         dtype=config.model.dtype,
         device=config.model.device,
+        device_map=config.model.device_map,
         threads=config.workers.threads,
         trust_remote_code=config.model.trust_remote_code,
         plugins=tuple(str(Path(plugin).resolve()) for plugin in config.plugins),
