@@ -256,7 +256,7 @@ def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Cons
         from evoprune.evaluation.local import LocalEvaluator
 
         console.say("workers   this process")
-        return LocalEvaluator(spec, console.say)
+        return LocalEvaluator(spec, console.say, console.workers)
     from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 
     follows = workers.count == "auto" and workers.address is not None
@@ -278,4 +278,4 @@ def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Cons
     def costs(patterns: Sequence[Pattern]) -> np.ndarray:
         return problem.share(problem.space.encode(patterns))
 
-    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say)
+    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say, console.workers)

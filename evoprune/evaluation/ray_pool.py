@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from evoprune.errors import EvopruneError
-from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say
+from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say, Show
 from evoprune.evaluation.tally import peak_memory
 from evoprune.evaluation.worker import Worker, WorkerSpec
 from evoprune.pattern import Pattern
@@ -66,6 +66,7 @@ class RayEvaluator(Pool):
         costs: returns what candidates cost; alike if it is not given.
         timeout_s: seconds that a candidate may take.
         say: told what a person should know.
+        show: shown what the workers have done, whenever that changed.
 
     Raises:
         EvopruneError: Ray cannot be started or reached, or has nothing of what is needed.
@@ -78,9 +79,10 @@ class RayEvaluator(Pool):
         costs: Costs = lambda patterns: np.ones(len(patterns)),
         timeout_s: float | None = None,
         say: Say = lambda line: None,
+        show: Show = lambda workers: None,
     ) -> None:
         demand = Demand(demand) if isinstance(demand, int) else demand
-        super().__init__(_Actors(spec, demand), costs, timeout_s, say)
+        super().__init__(_Actors(spec, demand), costs, timeout_s, say, show=show)
 
     @property
     def pids(self) -> list[int]:
