@@ -102,6 +102,11 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     objectives, measures = _measures(config, live.objectives)
+    if config.model.trust_remote_code:
+        console.say(
+            f"warning   model.trust_remote_code: code that comes with {config.model.label} runs "
+            "here and in every worker"
+        )
     folder = RunFolder(config.output)
     folder.claim()
     console.log_to(folder.log)
