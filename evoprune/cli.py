@@ -278,24 +278,31 @@ def _table(header: list[str], rows: list[list[str]]) -> None:
 
 
 class _Interrupts:
-    """The first Ctrl-C stops after what is being evaluated, the second at once."""
+    """The first Ctrl-C or SIGTERM stops after what is being evaluated, the second at once.
+
+    SIGTERM is how a cluster takes a machine back; it kills some time later.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._first)
+        self._before = {one: signal.signal(one, self._first) for one in self.SIGNALS}
 
     def __exit__(self, *details: Any) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for one, before in self._before.items():
+            signal.signal(one, before)
 
     def _first(self, *details: Any) -> None:
         from evoprune.search.archive import Archive
 
         print("\nStopping after what is being evaluated; Ctrl-C again stops at once.", flush=True)
         Archive.draining = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for one in self.SIGNALS:
+            signal.signal(one, signal.default_int_handler)
 
 
 def main() -> None:
-    """Runs the command line; status 2 for a mistake in what was asked, 130 for Ctrl-C."""
+    """Runs the command line; status 2 for a mistake in what was asked, 130 if it was stopped."""
     try:
         app(standalone_mode=True)
     except EvopruneError as error:

@@ -60,6 +60,7 @@ class ModelConfig(_Section):
 
     A model that is no Hugging Face model comes from a ``factory``: a shipped backbone's name, or
     ``package.module:function``, with ``weights`` as safetensors. ``options`` are the family's.
+    ``device_map: balanced`` spreads the blocks over all GPUs that a worker sees (``num_gpus``).
     """
 
     name_or_path: str = Field(default="", validate_default=False)
@@ -69,6 +70,7 @@ class ModelConfig(_Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     device: str = "cpu"
+    device_map: Literal["balanced"] | None = None
     trust_remote_code: bool = False
     family: str = "auto"
 
@@ -76,6 +78,8 @@ class ModelConfig(_Section):
     def _one_source(self) -> "ModelConfig":
         if bool(self.name_or_path) == bool(self.factory):
             raise ValueError("it needs either name_or_path or factory")
+        if self.device_map and self.device != "cuda":
+            raise ValueError("device_map spreads a model over GPUs: set device: cuda")
         return self
 
     @property
@@ -336,14 +340,15 @@ class Config(_Section):
         plain = json.loads(self.model_dump_json(exclude=EXECUTION))
         for size in SIZES:
             plain["search"].pop(size)
-        plain["model"].pop("device")
+        for place in ("device", "device_map"):
+            plain["model"].pop(place)
         return dict(plain)
 
     def execution(self) -> dict[str, Any]:
         """Returns what may differ between two calls on one run folder."""
         plain = json.loads(self.model_dump_json(include=EXECUTION))
         plain["search"] = {size: getattr(self.search, size) for size in SIZES}
-        plain["model"] = {"device": self.model.device}
+        plain["model"] = {"device": self.model.device, "device_map": self.model.device_map}
         return dict(plain)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live line at a terminal, plain lines elsewhere."""
+"""What a person sees while a search runs: a live table at a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -8,12 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from evoprune.evaluation.tally import HEADER, Work
 from evoprune.loggers import Log, Logger
 from evoprune.protocols import Evaluation
 from evoprune.search.loop import Budget, Progress
 
 # Without a terminal a line a generation is enough, and no more than one in this many seconds.
 QUIET_SECONDS = 2.0
+# At a terminal what is shown is drawn anew no more often than this.
+DRAW_SECONDS = 0.1
+# Lines of a terminal that the table of workers leaves to what was printed before.
+LEFT_FREE = 6
 _STDOUT: Any = object()
 
 
@@ -30,7 +35,9 @@ class Console:
         stream = sys.stdout if stream is _STDOUT else stream
         self._log, self._stream = log, stream
         self.live = bool(stream is not None and stream.isatty())
-        self._open = False
+        self._drawn: Any = None
+        self._line = ""
+        self._workers: Sequence[Work] = ()
         self._printed = 0.0
         self._loggers: list[Log] = []
 
@@ -58,7 +65,8 @@ class Console:
                 self.say(f"note      a logger failed and is left out from now on: {error}")
 
     def close_loggers(self) -> None:
-        """Closes the loggers."""
+        """Closes the loggers, and leaves a terminal as it was."""
+        self._clear()
         for log in self._loggers:
             with suppress(Exception):  # as above
                 log.close()
@@ -78,25 +86,62 @@ class Console:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def _clear(self) -> None:
-        if self._open and self._stream is not None:
-            self._stream.write("\r\x1b[2K")
-            self._open = False
+        """Takes the live table off the terminal; the next look draws it again."""
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
 
     def watch(self, name: str, budget: Budget) -> "Watch":
         """Returns an observer of one search."""
         return Watch(self, name, budget)
 
     def progress(self, line: str, final: bool) -> None:
-        """Shows how far a search is: rewrites a line at a terminal, else prints now and then."""
+        """Shows how far a search is: drawn anew at a terminal, else printed now and then."""
+        self._line = line
         if self._stream is None:
             return
         if self.live:
-            self._stream.write(f"\r\x1b[2K{line}")
-            self._stream.flush()
-            self._open = True
+            self._draw()
         elif final and time.monotonic() - self._printed >= QUIET_SECONDS:
             self._printed = time.monotonic()
             print(line, file=self._stream, flush=True)
+
+    def workers(self, workers: Sequence[Work]) -> None:
+        """Shows at a terminal what workers have done so far."""
+        self._workers = workers
+        if self.live and self._line:
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._drawn is not None and time.monotonic() - self._printed < DRAW_SECONDS:
+            return
+        self._printed = time.monotonic()
+        if self._drawn is None:
+            from rich.console import Console as Terminal
+            from rich.live import Live
+
+            terminal = Terminal(file=self._stream, force_terminal=True, highlight=False)
+            self._drawn = Live(console=terminal, auto_refresh=False, transient=True)
+            self._drawn.start()
+        self._drawn.update(self._picture(self._drawn.console.height), refresh=True)
+
+    def _picture(self, height: int) -> Any:
+        """Returns the table of workers and the line below it, no higher than a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        line = Text(self._line, no_wrap=True, overflow="ellipsis")
+        if not self._workers:
+            return line
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in HEADER:
+            table.add_column(name, justify="left" if name == HEADER[-1] else "right", no_wrap=True)
+        shown = self._workers[: max(1, height - LEFT_FREE)]
+        for work in shown:
+            table.add_row(*map(Text, work.cells()))
+        more = len(self._workers) - len(shown)
+        return Group(table, *([Text(f"… and {more} more")] if more else []), line)
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class EvopruneError(Exception):
@@ -52,3 +53,11 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"Did you mean '{near[0]}'?"
     return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."
+
+
+def unwritable(path: Path, error: OSError) -> RunFolderError:
+    """Returns the error of a file of a run that cannot be written."""
+    return RunFolderError(
+        f"'{path}' cannot be written: {error.strerror or error}.",
+        "Free disk space or correct the permissions, then give the same command again.",
+    )

@@ -9,10 +9,7 @@ import json
 import math
 import os
 import re
-import socket
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from evoprune.errors import RunFolderError
+from evoprune.errors import RunFolderError, unwritable
+from evoprune.lock import Lock
 from evoprune.protocols import Evaluation
 
 VERSION = 1
@@ -80,14 +78,7 @@ def write_atomically(path: Path | str, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"'{path}' cannot be written: {error.strerror or error}.",
-        "Free disk space or correct the permissions, then give the same command again.",
-    )
+        raise unwritable(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -184,85 +175,6 @@ def read_journal(path: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]
     return content.header, content.records
 
 
-def _lock(path: Path) -> int:
-    """Returns the descriptor of the journal's lock file, locked until it is closed.
-
-    The file says who has it. What a process left in it that was killed is stale: the lock itself
-    went with that process. Only of another machine's process this cannot be told, because not
-    every shared file system passes locks on.
-
-    Raises:
-        RunFolderError: another process writes this journal, or the folder cannot be locked.
-    """
-    import fcntl  # absent on Windows, where journals can still be read
-
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        holder = _holder(lock)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if holder.get("host", _HOST) != _HOST and holder.get("boot", _boot()) != _boot():
-            raise RunFolderError(
-                f"'{path}' was not closed by {_named(holder)}, and it cannot be seen from here "
-                "whether that still runs.",
-                f"If it does not, delete '{path}.lock' and give the same command again.",
-            )
-    except BlockingIOError as error:
-        os.close(lock)
-        raise RunFolderError(
-            f"Another process is writing '{path}': {_named(holder)}.",
-            "Wait for it or stop it, or choose another run folder.",
-        ) from error
-    except OSError as error:
-        os.close(lock)
-        raise RunFolderError(
-            f"'{path}' cannot be locked: {error.strerror or error}.",
-            "Put the run folder on a file system with locks, such as a local disk.",
-        ) from error
-    except RunFolderError:
-        os.close(lock)
-        raise
-    _sign(lock)
-    return lock
-
-
-_HOST = socket.gethostname()
-
-
-def _boot() -> str:
-    """Returns what names this start of this machine's kernel, empty where it does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _holder(lock: int) -> dict[str, Any]:
-    """Returns who wrote a lock file, empty if that was closed."""
-    try:
-        found = json.loads(os.pread(lock, 1000, 0))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _named(holder: Mapping[str, Any]) -> str:
-    if not holder:
-        return "who it is, its lock does not say"
-    return f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
-
-
-def _sign(lock: int) -> None:
-    """Writes into a lock file who has it."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    own = {"pid": os.getpid(), "host": _HOST, "boot": _boot(), "since": since}
-    with suppress(OSError):  # a full disk: the lock holds all the same
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(own).encode(), 0)
-
-
 def _sync_folder(path: Path) -> None:
     """Makes a new file's name durable: fsync of a file does not cover its folder."""
     folder = os.open(path.parent, os.O_RDONLY)
@@ -275,8 +187,7 @@ def _sync_folder(path: Path) -> None:
 class Journal:
     """A journal open for appending, with the only right to do so; make one with ``open``.
 
-    The right is a lock on ``<path>.lock``. It goes with the process however that ends; a forked
-    child shares it, an executed one does not.
+    The right is the lock on ``<path>.lock`` (``evoprune.lock``).
 
     Attributes:
         path: the file.
@@ -284,11 +195,11 @@ class Journal:
         torn: number of torn lines (0 or 1) that opening cut off.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: Lock) -> None:
         self.path = path
         self.header: dict[str, Any] = {}
         self.torn = 0
-        self._lock: int | None = lock
+        self._lock = lock
         self._file: int | None = None
         self._size = 0
 
@@ -307,12 +218,12 @@ class Journal:
         if not {"type", "version"}.isdisjoint(header):
             raise ValueError("a header's 'type' and 'version' are the journal's own")
         path = Path(path).absolute()
-        journal = cls(path, _lock(path))
+        journal = cls(path, Lock.take(path))
         try:
             journal._load(header)
         except OSError as error:
             journal.close()
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         except BaseException:
             journal.close()
             raise
@@ -355,7 +266,7 @@ class Journal:
         except BaseException as error:
             self._abandon()
             if isinstance(error, OSError):
-                raise _unwritable(self.path, error) from error
+                raise unwritable(self.path, error) from error
             raise
         self._size += len(data)
 
@@ -376,13 +287,10 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file and gives the lock back; closing twice is harmless."""
-        if self._lock is not None:
-            with suppress(OSError):
-                os.ftruncate(self._lock, 0)
-        for descriptor in (self._file, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._file = self._lock = None
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -412,8 +320,7 @@ def repair(path: Path | str, header: Mapping[str, Any]) -> tuple[list[int], Path
             written.
     """
     path = Path(path).absolute()
-    lock = _lock(path)
-    try:
+    with Lock.take(path):
         data = _read(path)
         lines = data.removesuffix(b"\n").split(b"\n")
         records = [_parsed(line) for line in lines]
@@ -435,9 +342,6 @@ def repair(path: Path | str, header: Mapping[str, Any]) -> tuple[list[int], Path
         backup = _copy(path, data)
         text = "\n".join(kept if headed else [own, *kept]) + "\n"
         write_atomically(path, text)
-    finally:
-        os.ftruncate(lock, 0)
-        os.close(lock)
     return damaged, backup
 
 
@@ -463,5 +367,5 @@ def _copy(path: Path, data: bytes) -> Path:
             os.fsync(stream.fileno())
     except OSError as error:
         copy.unlink(missing_ok=True)
-        raise _unwritable(copy, error) from error
+        raise unwritable(copy, error) from error
     return copy

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from evoprune import arithmetic
 from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.errors import ConfigError, did_you_mean
@@ -41,20 +42,19 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
             evaluation = worker.evaluate(problem.space.dense)
             seconds = time.perf_counter() - began
             base = (session.folder.ranks / "base.safetensors").stat().st_size
+            held = _memory(worker, evaluation.tokens)
         finally:
             session.close()
     count = worker_count(checked)
-    return _rows(checked, problem, evaluation.tokens, seconds, base, count)
+    return [
+        *_rows(checked, problem, evaluation.tokens, seconds, count),
+        *_scale(checked, problem, seconds, base, held),
+    ]
 
 
-def _rows(
-    config: Config, problem: Any, tokens: float, seconds: float, base: int, count: int
-) -> Rows:
+def _rows(config: Config, problem: Any, tokens: float, seconds: float, count: int) -> Rows:
     space = problem.space
-    n_eval = config.search.n_eval
-    if n_eval is None:
-        pop = config.search.algorithm.options.get("pop_size", 24)
-        n_eval = pop * (config.search.n_gen or 1)
+    n_eval = _n_eval(config)
     share = float(problem.share(_sample(space)).mean())
     rows = [
         ["space", f"{space.name}: {len(space.genes)} genes, {space.size_text} candidates"],
@@ -73,12 +73,79 @@ def _rows(
             f"about {n_eval * seconds * share / count:.0f} s with {count} "
             f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
         ],
-        ["weights", f"{base / 1e6:.1f} MB, mapped once per machine"],
-        ["disk", f"{base / 1e6:.1f} MB and about {n_eval * 700 / 1e6:.1f} MB of journal"],
     ]
     if n_eval >= space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
     return rows
+
+
+def _together(config: Config) -> int:
+    """Returns how many candidates the algorithm asks for at once."""
+    return int(config.search.algorithm.options.get("pop_size", 24))
+
+
+def _n_eval(config: Config) -> int:
+    return config.search.n_eval or _together(config) * (config.search.n_gen or 1)
+
+
+def _memory(worker: Any, tokens: float) -> arithmetic.Memory | None:
+    """Returns what a worker holds by arithmetic; None of a network that is not run in stages."""
+    from evoprune.evaluation.runner import StagedRunner
+    from evoprune.families.stages import BATCH_TOKENS
+    from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
+
+    if not isinstance(worker.runner, StagedRunner):
+        return None
+    itemsize = next(worker.model.parameters()).element_size()
+    sizes = arithmetic.Sizes.of(worker.table, worker.runner.stages.vocabulary, itemsize)
+    return arithmetic.memory(sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens)
+
+
+def _scale(
+    config: Config, problem: Any, seconds: float, base: int, held: arithmetic.Memory | None
+) -> Rows:
+    """Returns the rows of arithmetic: memory, seconds with more workers, disk."""
+    show, space = arithmetic.gigabytes, problem.space
+    rows = [["memory, each machine", f"{show(base)} of weights, mapped once by all its workers"]]
+    if held is not None:
+        rows += memory_rows(held)
+    share = float(problem.share(_sample(space)).mean())
+    for workers in MANY:
+        took = arithmetic.seconds(_n_eval(config), _together(config), seconds * share, workers)
+        rows.append(
+            [
+                f"with {workers} such worker{'s' if workers > 1 else ''}",
+                _arithmetic(arithmetic.duration(took)),
+            ]
+        )
+    journal = arithmetic.journal_bytes(_n_eval(config), len(space.genes))
+    files = base + (held.examples if held else 0)
+    return [*rows, ["disk", f"{show(files)} and about {show(journal)} of journal"]]
+
+
+# Workers whose seconds are told beside those of the configuration.
+MANY = (1, 8, 64)
+
+
+def _arithmetic(text: str) -> str:
+    return f"{text} (arithmetic, not measurement)"
+
+
+def memory_rows(held: arithmetic.Memory) -> Rows:
+    """Returns what one worker holds, on the CPU and with an accelerator."""
+    show = arithmetic.gigabytes
+    parts = (
+        f"states {show(held.states)}, logits {show(held.logits)}, examples {show(held.examples)}"
+    )
+    cpu = f"{show(held.private)} beside the weights: process {show(arithmetic.PROCESS)}, {parts}"
+    gpu = (
+        f"{show(held.on_device)}: weights {show(held.weights)}, states {show(held.states)}, "
+        f"logits {show(held.logits)}, context {show(arithmetic.CONTEXT)}"
+    )
+    return [
+        ["memory, each worker", _arithmetic(cpu)],
+        ["memory, each GPU worker", _arithmetic(gpu)],
+    ]
 
 
 def _sample(space: Any) -> np.ndarray:

@@ -199,7 +199,9 @@ LOGGERS = Registry(
     "evoprune.loggers",
     {
         "csv": "evoprune.loggers:Csv",
+        "mlflow": "evoprune.loggers:MLflow",
         "tensorboard": "evoprune.loggers:TensorBoard",
+        "wandb": "evoprune.loggers:WandB",
     },
 )
 

@@ -102,6 +102,11 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     objectives, measures = _measures(config, live.objectives)
+    if config.model.trust_remote_code:
+        console.say(
+            f"warning   model.trust_remote_code: code that comes with {config.model.label} runs "
+            "here and in every worker"
+        )
     folder = RunFolder(config.output)
     folder.claim()
     console.log_to(folder.log)
@@ -116,6 +121,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         spec, problem = _problem(config, folder, objectives, measures)
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
     except BaseException:
+        console.close_loggers()
         journal.close()
         raise
     slices = tuple(Rung(i, rung.keep) for i, rung in enumerate(config.rungs[:-1]))
@@ -197,6 +203,7 @@ def _problem(
         context=config.data.chunk_tokens,
         dtype=config.model.dtype,
         device=config.model.device,
+        device_map=config.model.device_map,
         threads=config.workers.threads,
         boundary_mb=config.workers.boundary_mb,
         trust_remote_code=config.model.trust_remote_code,
@@ -255,7 +262,7 @@ def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Cons
         from evoprune.evaluation.local import LocalEvaluator
 
         console.say("workers   this process")
-        return LocalEvaluator(spec, console.say)
+        return LocalEvaluator(spec, console.say, console.workers)
     from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 
     follows = workers.count == "auto" and workers.address is not None
@@ -277,4 +284,4 @@ def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Cons
     def costs(patterns: Sequence[Pattern]) -> np.ndarray:
         return problem.share(problem.space.encode(patterns))
 
-    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say)
+    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say, console.workers)

@@ -371,37 +371,3 @@ def test_repair_does_not_touch_a_journal_in_use_or_of_a_newer_version(path):
     with pytest.raises(RunFolderError, match="version 2"):
         repair(path, HEADER)
     assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "journal.jsonl.lock"}
-
-
-def test_the_second_writer_is_told_who_the_first_is(path):
-    with (
-        Journal.open(path, HEADER),
-        pytest.raises(RunFolderError, match=rf"process {os.getpid()} on .*, since 2"),
-    ):
-        Journal.open(path, HEADER)
-    assert path.with_name("journal.jsonl.lock").read_bytes() == b""
-
-
-@pytest.mark.parametrize(
-    ("host", "boot", "stale"),
-    [
-        (None, None, True),
-        (None, "an older boot", True),
-        ("other", None, True),
-        ("other", "", False),
-    ],
-    ids=["killed", "rebooted", "another container", "another machine"],
-)
-def test_a_lock_that_nobody_holds_is_stale_if_that_can_be_told(path, host, boot, stale):
-    lock = path.with_name("journal.jsonl.lock")
-    with Journal.open(path, HEADER):
-        held = json.loads(lock.read_text())
-    changed = {"host": host} if host else {}
-    lock.write_text(json.dumps(held | changed | ({} if boot is None else {"boot": boot})))
-    if stale:
-        Journal.open(path, HEADER).close()
-        return
-    before = lock.read_text()
-    with pytest.raises(RunFolderError, match=r"not closed by process \d+ on other.*delete"):
-        Journal.open(path, HEADER)
-    assert lock.read_text() == before

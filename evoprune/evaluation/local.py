@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from evoprune.errors import EvopruneError
 from evoprune.evaluation.prefix import together
@@ -21,12 +21,18 @@ class LocalEvaluator:
     Args:
         spec: what it needs.
         say: told at the end what it has done.
+        show: shown that meanwhile.
     """
 
-    def __init__(self, spec: WorkerSpec, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        say: Callable[[str], None] = lambda line: None,
+        show: Callable[[Sequence[Work]], None] = lambda workers: None,
+    ) -> None:
         self.worker = Worker(spec)
         self.count = self._size = 1
-        self._tally = Tally(say)
+        self._tally, self._show = Tally(say), show
         self._work = Work(1, f"this process, {os.getpid()}")
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
@@ -56,11 +62,15 @@ class LocalEvaluator:
             self._tally.add(found)
             self._work.candidates += len(found)
             self._work.seconds += seconds
+            self._counted()
             yield from found
+
+    def _counted(self) -> None:
+        self._work.available, self._work.memory = self._work.seconds, peak_memory()
+        self._show([self._work])
 
     def close(self) -> None:
         """Frees the model, and says what it was used for."""
         if hasattr(self, "worker"):
-            self._work.available, self._work.memory = self._work.seconds, peak_memory()
             self._tally.close([self._work])
             del self.worker

@@ -30,6 +30,7 @@ DEATHS_IN_A_ROW = 12
 
 Costs = Callable[[Sequence[Pattern]], np.ndarray]
 Say = Callable[[str], None]
+Show = Callable[[Sequence[Work]], None]
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Pool:
         timeout_s: seconds that a candidate may take; None for no bound.
         say: told what a person should know.
         clock: seconds that only grow.
+        show: shown what the workers have done, whenever that changed.
     """
 
     def __init__(
@@ -148,9 +150,10 @@ class Pool:
         timeout_s: float | None = None,
         say: Say = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
+        show: Show = lambda workers: None,
     ) -> None:
         self._crew, self._costs, self._timeout = crew, costs, timeout_s
-        self._say, self._clock = say, clock
+        self._say, self._clock, self._show = say, clock, show
         self._failed_starts = self._deaths = 0
         self._asked = self._looked = clock()
         self._told = False
@@ -179,6 +182,7 @@ class Pool:
                         yield from self._take(slot, report, queue, request)
                 self._account()
                 yield from self._overdue(queue, request)
+                self._show([slot.work for slot in self.slots])
         finally:
             self.wall += self._clock() - began
             for slot in self.slots:

@@ -26,7 +26,7 @@ from evoprune.errors import DataError, ModelError, RunFolderError
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
 from evoprune.evaluation.runner import Runner, make_runner
-from evoprune.families.load import open_network
+from evoprune.families.load import open_network, read_placed
 from evoprune.folder import RunFolder
 from evoprune.journal import write_atomically
 from evoprune.live import NOTHING, Live
@@ -246,7 +246,14 @@ def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
         groups = np.zeros(len(pool), dtype=np.int64)
         training = family.examples(opened.model, pool, groups, settings.device)
     family.write(opened.model, folder, training)
-    base = family.read(folder, settings.dtype, settings.device, settings.trust_remote_code)
+    base = read_placed(
+        family,
+        folder,
+        settings.dtype,
+        settings.device,
+        settings.device_map,
+        settings.trust_remote_code,
+    )
     table = family.table(base, config.data.chunk_tokens)
     return make_runner(family, base, opened.task, table, settings.device)
 

@@ -4,16 +4,18 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from evoprune.errors import EvopruneError
-from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say
+from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say, Show
 from evoprune.evaluation.tally import peak_memory
 from evoprune.evaluation.worker import Worker, WorkerSpec
 from evoprune.pattern import Pattern
@@ -64,6 +66,7 @@ class RayEvaluator(Pool):
         costs: returns what candidates cost; alike if it is not given.
         timeout_s: seconds that a candidate may take.
         say: told what a person should know.
+        show: shown what the workers have done, whenever that changed.
 
     Raises:
         EvopruneError: Ray cannot be started or reached, or has nothing of what is needed.
@@ -76,9 +79,10 @@ class RayEvaluator(Pool):
         costs: Costs = lambda patterns: np.ones(len(patterns)),
         timeout_s: float | None = None,
         say: Say = lambda line: None,
+        show: Show = lambda workers: None,
     ) -> None:
         demand = Demand(demand) if isinstance(demand, int) else demand
-        super().__init__(_Actors(spec, demand), costs, timeout_s, say)
+        super().__init__(_Actors(spec, demand), costs, timeout_s, say, show=show)
 
     @property
     def pids(self) -> list[int]:
@@ -279,7 +283,7 @@ def _start(demand: Demand, each: Mapping[str, float]) -> tuple[Any, bool]:
         settings |= {"include_dashboard": False, "num_cpus": cpus}
     try:
         _knock(demand.address)
-        with open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
+        with _own_sigterm(), open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
             ray.init(address=demand.address, **settings)
     except Exception as error:  # whatever Ray raises: of a connection, of its own processes
         where = f"at '{demand.address}' cannot be reached" if demand.address else "cannot start"
@@ -288,6 +292,16 @@ def _start(demand: Demand, each: Mapping[str, float]) -> tuple[Any, bool]:
             "Check workers.address (`ray status` on that machine), or set workers.backend=local.",
         ) from error
     return ray, True
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: Ray would end everything at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    main = threading.current_thread() is threading.main_thread()
+    if main and callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str | None) -> None:

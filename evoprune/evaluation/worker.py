@@ -14,6 +14,7 @@ from evoprune.costs import CostTable
 from evoprune.data.examples import Examples
 from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.runner import make_runner
+from evoprune.families.load import read_placed
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, TableObjective
@@ -79,7 +80,7 @@ class WorkerSpec:
         family: the family's name.
         rungs: sizes of the rungs, ascending; the last is the calibration set.
         context: tokens in an example, which the FLOPs of attention depend on.
-        dtype, device, threads: how the model is run.
+        dtype, device, device_map, threads: how the model is run.
         boundary_mb: of states between blocks that are kept for candidates that begin alike.
         trust_remote_code: whether the model's own code may be run.
         plugins: files to run first.
@@ -102,6 +103,7 @@ class WorkerSpec:
     plugins: tuple[str, ...] = field(default=())
     adapt: Mapping[str, Any] | None = None
     functions: Mapping[str, Any] = field(default_factory=dict)
+    device_map: str | None = None
 
 
 def cost_table(
@@ -134,8 +136,13 @@ class Worker:
             for part in spec.objectives
         }
         self.family = FAMILIES.load(spec.family)()
-        self.model = self.family.read(
-            self.folder / "ranks", spec.dtype, spec.device, spec.trust_remote_code
+        self.model = read_placed(
+            self.family,
+            self.folder / "ranks",
+            spec.dtype,
+            spec.device,
+            spec.device_map,
+            spec.trust_remote_code,
         )
         self._examples: dict[str, Examples] = {}
         self.table = cost_table(self.family, self.model, spec.context, spec.adapt)

@@ -18,6 +18,7 @@ from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
 from evoprune.errors import ModelError
 from evoprune.families.load import load_base, load_tokenizer, write_base
+from evoprune.families.placement import at, home
 from evoprune.families.stages import check_stages, embed
 from evoprune.shipped import resolved
 from evoprune.space import Site
@@ -222,6 +223,14 @@ class Decoder:
         cache = Row(f"{attn}.cache", (heads,), (attn,), {"kv_bytes": 2.0 * size}, False)
         return [scores, cache]
 
+    def blocks(self, model: Any) -> Any:
+        """Returns the modules that may lie on devices of their own, in order."""
+        return model.model.layers
+
+    def after_blocks(self, model: Any) -> Any:
+        """Returns the module that reads what the last of them returns."""
+        return model.model.norm
+
     def stages(self, model: Any) -> "DecoderStages":
         """Returns the model as stages that can be run one by one."""
         return DecoderStages(model)
@@ -344,12 +353,13 @@ class DecoderStages:
         name = f"layers.{index}"
         if name in dropped:
             return state
-        layer, hidden = self.model.model.layers[index], state.hidden
+        layer = self.model.model.layers[index]
+        hidden, rotary = at(home(layer), (state.hidden, state.rotary))
         if f"{name}.attn" not in dropped:
-            hidden = self._attended(layer, hidden, state.rotary)
+            hidden = self._attended(layer, hidden, rotary)
         if f"{name}.mlp" not in dropped:
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        return State(hidden, state.rotary)
+        return State(hidden, rotary)
 
     def _attended(self, layer: Any, hidden: "torch.Tensor", rotary: Any) -> "torch.Tensor":
         """Returns the hidden states with what attention adds; of no heads only a bias is left."""
@@ -366,7 +376,8 @@ class DecoderStages:
 
     def features(self, state: State) -> "torch.Tensor":
         """Returns the normalised hidden states that the head reads (B, T, H)."""
-        return self.model.model.norm(state.hidden)
+        norm = self.model.model.norm
+        return norm(at(home(norm), state.hidden))
 
     def logits(self, features: "torch.Tensor") -> "torch.Tensor":
         """Returns the logits (…, V) of features (…, H)."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
+from evoprune.families.placement import spread, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
 
@@ -170,8 +171,37 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
     for family in families:
         network = family.adopt(loaded, settings)
         if family.fits(network):
-            return family, network.to(settings.device), digest
+            return family, placed(family, network, settings.device, settings.device_map), digest
     raise _no_family(loaded, [family.name for family in families])
+
+
+def placed(family: Any, network: Any, device: str, device_map: str | None) -> Any:
+    """Returns a network where a configuration's ``model`` section wants it.
+
+    Raises:
+        ModelError: it cannot be spread over several devices.
+    """
+    if device_map is None:
+        return network.to(device)
+    return spread(family, network, visible(device))
+
+
+def read_placed(
+    family: Any,
+    folder: Path,
+    dtype: str,
+    device: str,
+    device_map: str | None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Returns the network of a base file where a worker wants it.
+
+    Over several devices it is mapped first, so that each block is only read to its own.
+    """
+    if device_map is None:
+        return family.read(folder, dtype, device, trust_remote_code)
+    mapped = family.read(folder, dtype, "cpu", trust_remote_code)
+    return placed(family, mapped, device, device_map)
 
 
 def live_copy(live: Any, settings: Any) -> Any:

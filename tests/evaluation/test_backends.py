@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import evoprune
@@ -16,6 +17,7 @@ from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 from evoprune.objectives.function import FunctionObjective
 from evoprune.protocols import Request
 from evoprune.session import open_session
+from evoprune.testing import tiny_decoder
 
 RUNGS = [{"samples": 4, "keep": 0.5}, {"samples": 12}]
 
@@ -49,6 +51,26 @@ def test_ray_gives_the_files_of_one_process(tiny_config, tmp_path, count):
     assert files(settings, tmp_path / "ray", backend="ray", count=count) == here
 
 
+def test_weights_are_read_from_storage_and_never_sent(tiny_config, tmp_path):
+    sizes = {}
+    for layers in (2, 12):
+        folder = tiny_decoder(tmp_path / f"model{layers}", layers=layers)
+        settings = tiny_config(
+            model={"name_or_path": str(folder)}, output=str(tmp_path / f"run{layers}")
+        )
+        session = open_session(load_config(settings), Console(stream=None))
+        session.close()
+        base = session.folder.ranks / "base.safetensors"
+        sizes[layers] = len(cloudpickle.dumps(session.spec)), base.stat().st_size
+    # Ten blocks more are a few names of sites more, and not a tenth of their weights.
+    (few, small), (many, large) = sizes.values()
+    assert many - few < (large - small) / 10
+
+    worker = LocalEvaluator(session.spec).worker
+    assert str(base) in Path("/proc/self/maps").read_text(), "mapped, not copied"
+    assert worker.model.model.layers[0].mlp.up_proj.weight.numel()
+
+
 @pytest.mark.slow
 def test_a_killed_ray_worker_costs_no_evaluation(tiny_config):
     session = open_session(load_config(tiny_config()), Console(stream=None))
@@ -64,6 +86,9 @@ def test_a_killed_ray_worker_costs_no_evaluation(tiny_config):
         for evaluation in pool.evaluate(Request(patterns)):
             found.append(evaluation)
             if len(found) == 3:
+                base = str(session.folder.ranks / "base.safetensors")
+                maps = [Path(f"/proc/{pid}/maps").read_text() for pid in pool.pids]
+                assert all(base in one for one in maps), "every actor maps the one file"
                 os.kill(pool.pids[0], signal.SIGKILL)
     finally:
         pool.close()

@@ -130,17 +130,20 @@ def test_kills_of_workers_and_of_the_driver_change_nothing(tiny_config, tmp_path
         assert (folder / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
 
 
-@pytest.mark.parametrize("interrupts", [1, 2])
-def test_ctrl_c_drains_once_and_stops_twice(tiny_config, tmp_path, interrupts):
+@pytest.mark.parametrize("signals", ["SIGINT", "SIGINT SIGINT", "SIGTERM", "SIGTERM SIGTERM"])
+def test_one_signal_drains_and_two_stop(tiny_config, tmp_path, signals):
     settings = tiny_config(**SECTIONS, output=str(tmp_path / "calm"))
     evoprune.search(settings, quiet=True)
     folder, config = tmp_path / "stopped", tmp_path / "stopped.yaml"
     config.write_text(yaml.safe_dump(settings | {"workers": RAY, "output": str(folder)}))
     victim = Victim(config, folder)
     assert victim.wait_for(20)
-    for _ in range(interrupts):
-        # As a terminal does: to the whole foreground group, Ray's processes included.
-        os.killpg(victim.process.pid, signal.SIGINT)
+    for name in signals.split():
+        if name == "SIGTERM":
+            victim.process.terminate()
+        else:
+            # As a terminal does: to the whole foreground group, Ray's processes included.
+            os.killpg(victim.process.pid, signal.SIGINT)
         time.sleep(0.2)
     assert victim.process.wait(timeout=120) == 130
     assert 20 <= len(evaluations(folder)) < 192

@@ -94,3 +94,26 @@ def test_a_finished_search_starts_no_worker_and_computes_nothing(calm, monkeypat
     assert ((folder / "front.csv").read_bytes(), evaluations(folder)) == (before, known)
     last = COMPUTED.findall((folder / "log.txt").read_text())[-1]
     assert last[0] == "0" and int(last[1]) >= 40
+
+
+def test_sigterm_drains_and_the_same_command_goes_on(calm, tmp_path):
+    settings, before = calm
+    folder, config = tmp_path / "preempted", tmp_path / "preempted.yaml"
+    config.write_text(yaml.safe_dump(settings | {"output": str(folder)}))
+    command = [sys.executable, "-m", "evoprune.cli", "search", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        while count(folder) < 5:
+            assert driver.poll() is None, "the search ended before its signal"
+            time.sleep(0.002)
+        driver.terminate()
+        said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 130 and "Stopping after what is being evaluated" in said
+    assert "front" not in {path.stem for path in folder.iterdir()}
+    left, total = len(evaluations(folder)), len(evaluations(before))
+    assert 5 <= left < total and not any("error" in record for record in evaluations(folder))
+
+    evoprune.search(str(config), quiet=True)
+
+    assert (folder / "front.csv").read_bytes() == (before / "front.csv").read_bytes()
+    computed = [int(n) for n, _ in COMPUTED.findall((folder / "log.txt").read_text())]
+    assert computed[-1] == total - left

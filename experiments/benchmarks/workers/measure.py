@@ -4,14 +4,17 @@
 
 Models are random Llamas written by this file; only seconds and bytes are read off them. Every
 comparison is repeated, its sides in turn, and the median counts. Run it on a machine that does
-nothing else.
+nothing else. What is measured lies in OUT; the same command goes on from there.
 """
 
 import argparse
+import gc
 import json
+import math
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,7 @@ class Size:
 
     Attributes:
         hidden, layers: of the model whose candidates are timed.
-        samples: examples of an evaluation.
+        seconds: that a dense evaluation shall take; as many examples are used as that needs.
         candidates: of a comparison.
         repeats: of it.
         large_hidden, large_layers: of the model whose memory is measured.
@@ -48,7 +51,7 @@ class Size:
 
     hidden: int
     layers: int
-    samples: int
+    seconds: float
     candidates: int
     repeats: int
     large_hidden: int
@@ -56,8 +59,10 @@ class Size:
     large_workers: int = 4
 
 
-FULL = Size(384, 12, 48, 48, 5, 1536, 6)
-SMALL = Size(64, 6, 12, 16, 1, 128, 4)
+FULL = Size(256, 8, 0.4, 32, 5, 1536, 4)
+SMALL = Size(64, 6, 0.05, 8, 1, 128, 2)
+FEW = 8  # examples that the first timed pass takes
+MOST = 300  # that there are
 
 
 def llama(folder: Path, hidden: int, layers: int) -> Path:
@@ -65,6 +70,8 @@ def llama(folder: Path, hidden: int, layers: int) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if (folder / "tokenizer.json").is_file():
+        return folder
     quiet_transformers()
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -104,11 +111,34 @@ def prepared(out: Path, model: Path, samples: int) -> tuple[WorkerSpec, Problem]
         "search": {"n_eval": 1},
         "validation": {"samples": 4},
         "report": {"samples": 4},
-        "output": str(out / f"run-{model.name}"),
+        "output": str(out / f"run-{model.name}-{samples}"),
     }
     session = open_session(load_config(settings), Console(stream=None))
     session.close()
     return session.spec, session.problem
+
+
+def timed_run(out: Path, size: Size) -> tuple[WorkerSpec, Problem, float]:
+    """Returns a run of so many examples that a dense evaluation takes as long as it shall.
+
+    Returns:
+        What a worker needs, the problem, and the seconds of a dense evaluation in this process.
+    """
+    model, chosen = llama(out / "timed", size.hidden, size.layers), out / "samples.json"
+    if not chosen.is_file():
+        spec, problem = prepared(out, model, FEW)
+        each = dense_seconds(spec, problem) / FEW
+        count = min(MOST, max(FEW, math.ceil(size.seconds / each)))
+        write_atomically(chosen, f"{count}\n")
+    spec, problem = prepared(out, model, json.loads(chosen.read_text()))
+    return spec, problem, dense_seconds(spec, problem)
+
+
+def dense_seconds(spec: WorkerSpec, problem: Problem) -> float:
+    """Returns what a dense evaluation takes here, the second of two."""
+    worker = Worker(spec)
+    worker.evaluate(problem.space.dense)
+    return worker.evaluate(problem.space.dense).seconds
 
 
 def spread(problem: Problem, count: int, most: float) -> list[Pattern]:
@@ -164,24 +194,22 @@ def ready(spec: WorkerSpec, problem: Problem, count: int) -> RayEvaluator:
     return pool
 
 
+Pools = Callable[[int], RayEvaluator]
+
+
 def medians(runs: Sequence[Timed]) -> dict[str, float]:
     """Returns the median of each number."""
     names = ("wall", "driver", "idle", "worker")
     return {name: statistics.median(getattr(run, name) for run in runs) for name in names}
 
 
-def throughput(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+def throughput(pools: Pools, problem: Problem, size: Size) -> dict[str, Any]:
     """Returns how much faster two workers are than one, and what the driver takes of it."""
     patterns = spread(problem, size.candidates, 1.5)
-    pools = {count: ready(spec, problem, count) for count in (1, 2)}
     runs: dict[int, list[Timed]] = {1: [], 2: []}
-    try:
-        for _ in range(size.repeats):
-            for count, pool in pools.items():
-                runs[count].append(timed(pool, patterns))
-    finally:
-        for pool in reversed(pools.values()):
-            pool.close()
+    for _ in range(size.repeats):
+        for count in runs:
+            runs[count].append(timed(pools(count), patterns))
     one, two = medians(runs[1]), medians(runs[2])
     return {
         "candidates": len(patterns),
@@ -195,15 +223,11 @@ def throughput(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]
     }
 
 
-def idle(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+def idle(pools: Pools, problem: Problem, size: Size) -> dict[str, Any]:
     """Returns the share of two workers' seconds that is idle where costs are spread tenfold."""
     patterns = spread(problem, size.candidates, 10.0)
     share = problem.share(problem.space.encode(patterns))
-    pool = ready(spec, problem, 2)
-    try:
-        runs = [timed(pool, patterns) for _ in range(size.repeats)]
-    finally:
-        pool.close()
+    runs = [timed(pools(2), patterns) for _ in range(size.repeats)]
     return {
         "candidates": len(patterns),
         "spread_of_flops": float(share.max() / share.min()),
@@ -211,19 +235,15 @@ def idle(spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
     }
 
 
-def dispatch(out: Path, spec: WorkerSpec, problem: Problem, size: Size) -> dict[str, Any]:
+def dispatch(pools: Pools, problem: Problem, size: Size, out: Path) -> dict[str, Any]:
     """Returns what a candidate takes beside its evaluation, with one worker, in milliseconds."""
     patterns = spread(problem, size.candidates, 50.0)[-1:] * (4 * size.candidates)
-    pool = ready(spec, problem, 1)
     found: dict[str, list[float]] = {"without_journal": [], "with_journal": []}
-    try:
-        with Journal.open(out / f"journal-{time.time_ns()}.jsonl", {}) as journal:
-            for _ in range(size.repeats):
-                for name, file in (("without_journal", None), ("with_journal", journal)):
-                    run = timed(pool, patterns, file)
-                    found[name].append(1000 * (run.wall - run.worker) / len(patterns))
-    finally:
-        pool.close()
+    with Journal.open(out / f"journal-{time.time_ns()}.jsonl", {}) as journal:
+        for _ in range(size.repeats):
+            for name, file in (("without_journal", None), ("with_journal", journal)):
+                run = timed(pools(1), patterns, file)
+                found[name].append(1000 * (run.wall - run.worker) / len(patterns))
     return {f"ms_{name}": statistics.median(times) for name, times in found.items()}
 
 
@@ -240,12 +260,10 @@ def proportional(pids: Sequence[int]) -> int:
 def memory(out: Path, size: Size) -> dict[str, Any]:
     """Returns how Σ PSS grows with the model's file, over workers that have run all of it."""
     found, files = {}, {}
-    for name, hidden, layers in (
-        ("tiny", 64, size.large_layers),
-        ("large", size.large_hidden, size.large_layers),
-    ):
-        spec, problem = prepared(out, llama(out / name, hidden, layers), 4)
+    for name, hidden in (("tiny", 64), ("large", size.large_hidden)):
+        spec, problem = prepared(out, llama(out / name, hidden, size.large_layers), 4)
         files[name] = (Path(spec.folder) / "ranks" / "base.safetensors").stat().st_size
+        gc.collect()  # what this process still maps would be counted as shared
         pool = ready(spec, problem, size.large_workers)
         try:
             found[name] = proportional(pool.pids)
@@ -260,29 +278,62 @@ def memory(out: Path, size: Size) -> dict[str, Any]:
     }
 
 
+def kept(out: Path, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns a part that was measured before, or measures and keeps it."""
+    path = out / f"{name}.json"
+    if not path.is_file():
+        began = time.perf_counter()
+        found = measure()
+        write_atomically(path, json.dumps(found, indent=1) + "\n")
+        print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return dict(json.loads(path.read_text()))
+
+
+def of_speed(out: Path, size: Size, wanted: Sequence[str]) -> dict[str, Any]:
+    """Returns the parts that time candidates; they share their pools."""
+    spec, problem, seconds = timed_run(out, size)
+    made: dict[int, RayEvaluator] = {}
+
+    def pools(count: int) -> RayEvaluator:
+        if count not in made:
+            made[count] = ready(spec, problem, count)
+        return made[count]
+
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "throughput": lambda: throughput(pools, problem, size),
+        "idle": lambda: idle(pools, problem, size),
+        "dispatch": lambda: dispatch(pools, problem, size, out),
+    }
+    try:
+        found = {name: kept(out, name, measures[name]) for name in wanted}
+    finally:
+        for pool in reversed(made.values()):  # the first one started Ray
+            pool.close()
+    return {"dense_seconds_here": seconds, **found}
+
+
+PARTS = ("throughput", "idle", "dispatch", "memory")
+
+
 def main() -> None:
     """Measures, prints and writes OUT/results.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for models and runs")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for models and runs")
     parser.add_argument("--small", action="store_true", help="only show that it works")
-    parser.add_argument("--only", choices=("throughput", "idle", "dispatch", "memory"))
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     options = parser.parse_args()
-    size, out = SMALL if options.small else FULL, options.out
-    out.mkdir(parents=True)
-    result: dict[str, Any] = {"size": "small" if options.small else "full"}
-    if options.only != "memory":
-        spec, problem = prepared(out, llama(out / "timed", size.hidden, size.layers), size.samples)
-        result["dense_seconds_here"] = Worker(spec).evaluate(problem.space.dense).seconds
-        if options.only in (None, "throughput"):
-            result["throughput"] = throughput(spec, problem, size)
-        if options.only in (None, "idle"):
-            result["idle"] = idle(spec, problem, size)
-        if options.only in (None, "dispatch"):
-            result["dispatch"] = dispatch(out, spec, problem, size)
-    if options.only in (None, "memory"):
-        result["memory"] = memory(out, size)
+    size = SMALL if options.small else FULL
+    name = "small" if options.small else "full"
+    out = options.out / name
+    out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {"size": name}
+    speed = [part for part in options.only if part != "memory"]
+    if speed:
+        result |= of_speed(out, size, speed)
+    if "memory" in options.only:
+        result["memory"] = kept(out, "memory", lambda: memory(out, size))
     print(json.dumps(result, indent=1))
-    write_atomically(out / "results.json", json.dumps(result, indent=1) + "\n")
+    write_atomically(options.out / f"results-{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

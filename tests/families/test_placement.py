@@ -1,0 +1,132 @@
+"""A network over several devices.
+
+Torch's fake tensors on two made-up devices play the GPUs: they refuse to add what lies on two of
+them. On the CPU values are the same to the last bit.
+"""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.errors import ConfigError, ModelError
+from evoprune.evaluation.worker import Worker
+from evoprune.families import load
+from evoprune.families.decoder import Decoder
+from evoprune.families.load import load_base, load_model, write_base
+from evoprune.families.placement import balanced, home, spread, visible
+from evoprune.families.stages import forward
+from evoprune.session import open_session
+
+
+def small(tied: bool) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=300,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=tied,
+            attn_implementation="sdpa",
+        )
+    ).eval()
+
+
+def whole_pass(model) -> dict[str, torch.Tensor]:
+    """Runs what a worker and a check run; returns where things ended."""
+    stages = Decoder().stages(model)
+    tokens = torch.zeros((2, 16), dtype=torch.long, device="cpu:0")
+    with torch.no_grad():
+        features = forward(stages, tokens)
+        part = forward(stages, tokens, {"layers.1", "layers.2.attn"})
+        logits = stages.logits(features)
+        library = model(tokens, use_cache=False).logits
+    return {"features": features, "part": part, "logits": logits, "library": library}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_blocks_lie_on_two_gpus_and_all_else_on_the_first(tied):
+    with FakeTensorMode():
+        model = spread(Decoder(), small(tied), ["cpu:0", "cpu:1"])
+        places = [str(home(layer)) for layer in model.model.layers]
+        assert places[0] == "cpu:0" and places[-1] == "cpu:1" and places == sorted(places)
+        assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+        found = whole_pass(model)
+    assert {str(value.device) for value in found.values()} == {"cpu:0"}
+
+
+def test_a_state_that_is_not_moved_would_be_noticed(monkeypatch):
+    monkeypatch.setattr("evoprune.families.decoder.at", lambda device, value: value)
+    with FakeTensorMode():
+        model = spread(Decoder(), small(True), ["cpu:0", "cpu:1"])
+        with pytest.raises(RuntimeError, match="cpu:1"):
+            whole_pass(model)
+
+
+def worker_of(tiny_config, folder, device_map) -> Worker:
+    """Returns a worker on a run that was prepared so."""
+    config = load_config(tiny_config(output=str(folder)))
+    model = config.model.model_copy(update={"device_map": device_map})
+    config = config.model_copy(update={"model": model})
+    session = open_session(config, Console(stream=None))
+    session.close()
+    return Worker(session.spec)
+
+
+def test_a_run_over_two_places_is_the_run_of_one_device(tiny_config, tmp_path, monkeypatch):
+    one = worker_of(tiny_config, tmp_path / "one", None)
+    monkeypatch.setattr(load, "visible", lambda device: ["cpu", "cpu"])
+    two = worker_of(tiny_config, tmp_path / "two", "balanced")
+    assert two.model.model.layers[0]._forward_pre_hooks and not one.model.model._forward_pre_hooks
+    for choices in ([0, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1]):
+        (pattern,) = one.space.patterns([choices])
+        assert one.evaluate(pattern).values == two.evaluate(pattern).values
+    identities = {
+        (tmp_path / name / "manifest.json").read_text().split('"identity"')[1][:80]
+        for name in ("one", "two")
+    }
+    assert len(identities) == 1, "where a model lies is no part of what a run is"
+
+
+def test_what_is_spread_over_the_cpu_stays_mapped(tiny_llama, tmp_path):
+    write_base(load_model(str(tiny_llama)), tmp_path)
+    model = load_base(tmp_path, "float32", "cpu")
+    before = [parameter.data_ptr() for parameter in model.parameters()]
+    spread(Decoder(), model, ["cpu", "cpu"])
+    assert [parameter.data_ptr() for parameter in model.parameters()] == before
+
+
+@given(
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    rest=st.integers(0, 100),
+    count=st.integers(1, 8),
+)
+def test_blocks_stay_in_order_and_no_device_holds_much_more_than_its_share(sizes, rest, count):
+    places = balanced(sizes, rest, count)
+    assert places == sorted(places) and set(places) <= set(range(count))
+    held = np.bincount(places, weights=sizes, minlength=count) + np.eye(count)[0] * rest
+    assert held.max() <= max((rest + sum(sizes)) / count, rest) + max(sizes)
+
+
+def test_without_gpus_or_blocks_it_is_refused(tiny_config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ModelError, match=r"there is none for 'cuda'.*Leave device_map out"):
+        visible("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible("cuda") == ["cuda:0", "cuda:1"]
+
+    class Whole:
+        name = "whole"
+
+    with pytest.raises(ModelError, match="family 'whole' runs on one device"):
+        spread(Whole(), torch.nn.Linear(1, 1), ["cpu"])
+    model = tiny_config()["model"]
+    with pytest.raises(ConfigError, match="set device: cuda"):
+        load_config(tiny_config(model={**model, "device_map": "balanced"}))
