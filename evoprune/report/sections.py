@@ -139,16 +139,18 @@ def rungs(run: RunData) -> str:
             one.get("objective", ""),
             number(one.get("n")),
             number(one.get("correlation")),
+            number(one.get("given_size")),
             "misleads" if one.get("misleads") else "",
         )
         for one in told
     ]
-    head = ("rung", "objective", "patterns", "rank correlation", "")
+    head = ("rung", "objective", "patterns", "rank correlation", "given the size", "")
     return (
         "<h3>Rungs</h3><p class=caption>Spearman's rank correlation of a rung's values with those "
         "of the top rung, over the patterns that were promoted all the way. They are the ones "
-        "that the rung liked, so it is lower than over all candidates. A rung that misleads needs "
-        "more samples or positions, a larger keep, or leaving out.</p>"
+        "that the rung liked, so it is lower than over all candidates; given the size, it says how "
+        "well patterns of like FLOPs are told apart. A rung that misleads (below 0.5) needs more "
+        "samples or positions, a larger keep, or leaving out.</p>"
         f"{table(head, rows, numeric=2)}"
     )
 

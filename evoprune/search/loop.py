@@ -73,7 +73,8 @@ class Progress:
 
     ``tokens`` are dense-equivalent tokens, every row of a pattern counted once; ``idle`` counts
     generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
-    and the rungs; ``climbs`` are the values of what reached the top rung, lowest rung first.
+    and the rungs; ``climbs`` are the values of what reached the top rung, lowest rung first, and
+    ``sizes`` its FLOPs relative to the dense model.
     """
 
     problem: Problem
@@ -86,12 +87,13 @@ class Progress:
     idle: int = 0
     notes: tuple[str, ...] = ()
     climbs: list[tuple[Mapping[str, float], ...]] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
     rungs: tuple[str, ...] = ()
 
     @property
     def agreements(self) -> list[Agreement]:
         """How each rung but the top ranks as the top does."""
-        return agreements(self.climbs, self.rungs, self.problem.measured)
+        return agreements(self.climbs, self.sizes, self.rungs, self.problem.measured)
 
     @property
     def F(self) -> np.ndarray:
@@ -342,6 +344,7 @@ class _Climb:
     def _arrive(self, F: np.ndarray, G: np.ndarray) -> None:
         progress = self._progress
         self.F[self._going], self.G[self._going] = F, G
+        progress.sizes += self._problem.share(self._X[self._going]).tolist()
         for i, row, broken in zip(self._going, F, G, strict=True):
             progress.climbs.append(tuple(self._values[i]))
             if not broken.any():

@@ -238,15 +238,17 @@ def test_evopress_compares_its_parent_with_top_rung_values_only(tmp_path):
     assert steppers[0]._value == found.F[:-2, 0].min() > -100
 
 
-def climbs(low, top):
-    return [({"kl": a}, {"kl": b}) for a, b in zip(low, top, strict=True)]
+def told(low, top, sizes=None):
+    """Returns how a rung's values agree with the top rung's, of patterns of one size or several."""
+    climbs = [({"kl": a}, {"kl": b}) for a, b in zip(low, top, strict=True)]
+    sizes = np.ones(len(climbs)) if sizes is None else sizes
+    return agreements(climbs, sizes, ("low", "top"), ["kl"])[0]
 
 
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=30, unique=True))
 def test_a_rung_that_ranks_alike_agrees(values):
     top = np.exp(np.array(values, dtype=float) / 10)
-    (alike,) = agreements(climbs(values, top), ("low", "top"), ["kl"])
-    (turned,) = agreements(climbs(values, -top), ("low", "top"), ["kl"])
+    alike, turned = told(values, top), told(values, -top)
     assert (alike.correlation, alike.n, alike.misleads) == (1.0, len(values), False)
     assert turned.correlation == -1.0 and turned.misleads == (len(values) >= ENOUGH)
     assert in_words([alike])[0].startswith("rungs     low: rank correlation")
@@ -255,8 +257,7 @@ def test_a_rung_that_ranks_alike_agrees(values):
 def test_a_warning_says_what_to_do_and_needs_enough_patterns():
     rng = np.random.default_rng(0)
     low, top = rng.random(ENOUGH), np.arange(ENOUGH)
-    (few,) = agreements(climbs(low[1:], top[1:]), ("low", "top"), ["kl"])
-    (enough,) = agreements(climbs(low, top), ("low", "top"), ["kl"])
+    few, enough = told(low[1:], top[1:]), told(low, top)
     assert few.correlation < 0.5 and enough.correlation < 0.5
     assert len(in_words([few])) == 1
     warning = in_words([enough])[1]
@@ -264,19 +265,42 @@ def test_a_warning_says_what_to_do_and_needs_enough_patterns():
     assert "Give it more samples" in warning
 
 
+def test_a_rung_that_only_sees_the_size_misleads():
+    rng = np.random.default_rng(0)
+    size = np.repeat(np.arange(6.0), 10)
+    top, noise = size + rng.normal(0, 0.3, 60), size + rng.normal(0, 0.3, 60)
+    blind, sharp = told(noise, top, size), told(top + rng.normal(0, 0.05, 60), top, size)
+    assert blind.correlation > 0.9 and abs(blind.given_size) < 0.3 and blind.misleads
+    assert sharp.given_size > 0.7 and not sharp.misleads
+    assert "given the size" in in_words([blind])[0]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 40))
+def test_the_partial_correlation_is_that_of_the_ranks_residuals(seed, count):
+    rng = np.random.default_rng(seed)
+    size = rng.permutation(count).astype(float)
+    low, top = (np.argsort(np.argsort(size + rng.normal(0, 9, count))) for _ in range(2))
+    lines = [np.polyval(np.polyfit(size, ranks, 1), size) for ranks in (low, top)]
+    a, b = low - lines[0], top - lines[1]
+    if min(a.std(), b.std()) > 1e-6:
+        expected = float(np.corrcoef(a, b)[0, 1])
+        assert told(low, top, size).given_size == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_rung_that_tells_nothing_apart_misleads_and_one_of_equals_does_not():
     flat, rising = np.zeros(ENOUGH), np.arange(ENOUGH)
-    (blind,) = agreements(climbs(flat, rising), ("low", "top"), ["kl"])
-    (equal,) = agreements(climbs(rising, flat), ("low", "top"), ["kl"])
+    blind, equal = told(flat, rising), told(rising, flat)
     assert (blind.correlation, blind.misleads) == (0.0, True)
     assert math.isnan(equal.correlation) and not equal.misleads
     assert equal.to_json()["correlation"] is None
 
 
 def test_what_has_no_value_is_left_out():
-    made = [*climbs([1, 2, 3], [1, 2, 3]), ({}, {"kl": 1.0}), ({"kl": math.inf}, {"kl": 1.0})]
-    (found,) = agreements(made, ("low", "top"), ["kl"])
+    made = [({"kl": float(i)}, {"kl": float(i)}) for i in range(3)]
+    made += [({}, {"kl": 1.0}), ({"kl": math.inf}, {"kl": 1.0})]
+    (found,) = agreements(made, [1.0] * 5, ("low", "top"), ["kl"])
     assert (found.n, found.correlation) == (3, 1.0)
+    assert agreements([], [], ("low", "top"), ["kl"])[0].n == 0
 
 
 def test_a_search_says_how_its_rungs_ranked(tmp_path):
