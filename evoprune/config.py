@@ -99,10 +99,19 @@ class CalibrationConfig(_Section):
 
 
 class RungConfig(_Section):
-    """A nested slice of the calibration set, and the share of candidates that goes on from it."""
+    """A nested slice of the calibration set, and the share of candidates that goes on from it.
+
+    ``positions_per_example`` scores only so many evenly spaced positions of each example: the
+    blocks run on all of them, the head only there.
+    """
 
     samples: Count
     keep: float | None = Field(default=None, gt=0, lt=1)
+    positions_per_example: Count | None = None
+
+    def shares_rows(self, before: "RungConfig") -> bool:
+        """Returns whether this rung only adds rows to those of the one before it."""
+        return self.positions_per_example == before.positions_per_example
 
 
 SIZES = ("n_eval", "n_gen", "tokens", "seconds", "patience")
@@ -326,14 +335,30 @@ class Config(_Section):
             if any(entry in listed[:i] for i, entry in enumerate(listed)):
                 raise ValueError(f"an entry stands twice in {where}")
         parse_constraints(self.constraints)
+        self._check_rungs()
+        return self
+
+    def _check_rungs(self) -> None:
         if any(rung.keep is None for rung in self.rungs[:-1]):
             raise ValueError("every rung but the last needs keep")
+        if self.rungs and self.rungs[-1].keep is not None:
+            raise ValueError("the last rung cannot have keep: nothing comes after it")
         sizes = [rung.samples for rung in self.rungs]
         if sizes != sorted(set(sizes)):
             raise ValueError("rungs must grow: each needs more samples than the one before")
         if sizes and sizes[-1] != self.calibration.samples:
             raise ValueError("the last rung must have calibration.samples samples")
-        return self
+        most = self.data.chunk_tokens - 1
+        scored = [rung.positions_per_example or most + 1 for rung in self.rungs]
+        for rung in self.rungs:
+            asked = rung.positions_per_example
+            if asked is not None and asked > most:
+                raise ValueError(
+                    f"positions_per_example is {asked}, and an example of data.chunk_tokens="
+                    f"{most + 1} tokens has {most} positions"
+                )
+        if scored != sorted(scored):
+            raise ValueError("a rung cannot score fewer positions_per_example than the one before")
 
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
@@ -342,6 +367,10 @@ class Config(_Section):
             plain["search"].pop(size)
         for place in ("device", "device_map"):
             plain["model"].pop(place)
+        for rung in plain["rungs"]:
+            # A run that began before there was such a setting goes on.
+            if rung["positions_per_example"] is None:
+                rung.pop("positions_per_example")
         return dict(plain)
 
     def execution(self) -> dict[str, Any]:

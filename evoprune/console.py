@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from evoprune.evaluation.tally import HEADER, Work
 from evoprune.loggers import Log, Logger
 from evoprune.protocols import Evaluation
+from evoprune.search.agreement import in_words
 from evoprune.search.loop import Budget, Progress
 
 # Without a terminal a line a generation is enough, and no more than one in this many seconds.
@@ -151,16 +152,27 @@ class Watch:
         self._console, self._name, self._budget = console, name, budget
         self._began = time.monotonic()
         self._new = 0
+        self._warned: set[str] = set()
 
     def __call__(self, progress: Progress, evaluation: Evaluation | None) -> None:
         """Takes in a new evaluation, or None at the end of a generation."""
         if evaluation is None:
             self._console.record(progress.n_eval, _values(progress))
+            self._warn(progress)
         if evaluation is not None:
-            self._new += 1
+            # Every candidate is evaluated once at the lowest rung.
+            lowest = 0 if len(progress.rungs) > 1 else -1
+            self._new += evaluation.rung == lowest
             if not self._console.live:
                 return
         self._console.progress(self._line(progress), final=evaluation is None)
+
+    def _warn(self, progress: Progress) -> None:
+        """Says of each rung once, while there is time to stop, that it misleads."""
+        for line in in_words(progress.agreements):
+            if line.startswith("warning") and line not in self._warned:
+                self._warned.add(line)
+                self._console.say(line)
 
     def _line(self, progress: Progress) -> str:
         done = progress.n_eval if self._new == 0 else max(progress.n_eval, self._new)

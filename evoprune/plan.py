@@ -3,9 +3,9 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from evoprune.console import Console
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.registry import REGISTRIES, load_plugin
 from evoprune.shipped import resolved, shipped
+
+if TYPE_CHECKING:
+    from evoprune.session import Session
 
 Rows = list[list[str]]
 
@@ -36,41 +39,60 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
         session = open_session(inner, Console(stream=None))
         try:
             problem, spec = session.problem, session.spec
-            worker = Worker(spec)
-            worker.evaluate(problem.space.dense)  # maps the weights; only the second is timed
+            # Nothing is kept between two passes; the first maps the weights, the second is timed.
+            worker = Worker(replace(spec, boundary_mb=0))
+            worker.evaluate(problem.space.dense)
             began = time.perf_counter()
-            evaluation = worker.evaluate(problem.space.dense)
+            worker.evaluate(problem.space.dense)
             seconds = time.perf_counter() - began
+            tokens = [worker.tokens(problem.space.dense, rung=r.index) for r in session.rungs]
             base = (session.folder.ranks / "base.safetensors").stat().st_size
-            held = _memory(worker, evaluation.tokens)
+            held = _memory(worker, tokens[-1])
         finally:
             session.close()
     count = worker_count(checked)
     return [
-        *_rows(checked, problem, evaluation.tokens, seconds, count),
+        *_rows(checked, session, tokens, seconds, count),
         *_scale(checked, problem, seconds, base, held),
     ]
 
 
-def _rows(config: Config, problem: Any, tokens: float, seconds: float, count: int) -> Rows:
+def _rows(
+    config: Config, session: "Session", tokens: Sequence[float], seconds: float, count: int
+) -> Rows:
+    """Returns what a search would take.
+
+    Args:
+        config: the experiment.
+        session: prepared; closed.
+        tokens: of the dense model at each rung.
+        seconds: of the dense model at the top rung.
+        count: workers.
+    """
+    from evoprune.search.loop import per_candidate
+
+    problem, whole = session.problem, tokens[-1]
     space = problem.space
     n_eval = _n_eval(config)
     share = float(problem.share(_sample(space)).mean())
+    # A candidate of that size takes the same part of what the dense model takes at each rung.
+    each = per_candidate(session.rungs, tokens)
     rows = [
         ["space", f"{space.name}: {len(space.genes)} genes, {space.size_text} candidates"],
         ["evaluations", f"{min(n_eval, space.size):,}"],
         [
             "dense-equivalent tokens",
-            f"{n_eval * tokens * share:,.0f} (at the mean FLOPs share "
+            f"{n_eval * each * share:,.0f} (at the mean FLOPs share "
             f"{share:.2f} of a stratified sample)",
         ],
+        *_rungs(session.rungs, tokens, each),
         [
             "one dense pass",
-            f"{seconds:.2f} s for {tokens:,.0f} tokens, {config.workers.threads} thread",
+            f"{seconds:.2f} s for {whole:,.0f} tokens, {config.workers.threads} thread",
         ],
         [
             "search",
-            f"about {n_eval * seconds * share / count:.0f} s with {count} "
+            f"about {n_eval * seconds * each / whole * share / count:.0f} s with {count} "
             f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
         ],
     ]
@@ -146,6 +168,19 @@ def memory_rows(held: arithmetic.Memory) -> Rows:
         ["memory, each worker", _arithmetic(cpu)],
         ["memory, each GPU worker", _arithmetic(gpu)],
     ]
+
+
+def _rungs(rungs: Sequence[Any], tokens: Sequence[float], each: float) -> Rows:
+    """Returns what each rung takes of the dense model, and what the ladder saves."""
+    if len(rungs) < 2:
+        return []
+    steps = [
+        f"{rung.label} ({t:,.0f} tokens{', its rows counted once' if rung.grows else ''})"
+        + (f", {rung.keep:.3g} of them go on" if rung.keep else "")
+        for rung, t in zip(rungs, tokens, strict=True)
+    ]
+    saved = f"{each / tokens[-1]:.0%} of what all candidates would take at the top rung"
+    return [["rungs", f"{'; '.join(steps)}: {saved}"]]
 
 
 def _sample(space: Any) -> np.ndarray:

@@ -63,7 +63,9 @@ class Evaluation:
         seconds: worker seconds.
         model_seconds: those of them in which the network was cut and run.
         metric_seconds: those in which its outputs were measured; the rest is overhead.
-        tokens: dense-equivalent tokens (or images): what was executed, in units of dense work.
+        tokens: dense-equivalent tokens (or images) that the pattern takes at that rung from
+            nothing, in units of dense work: a function of pattern, split and rung alone. What a
+            search executed is less where a rung adds rows to another (``search.loop``).
         error: why it failed, if it did.
         failure: ``deterministic`` if it would fail again, ``transient`` if it might not.
         cause: of a transient failure: memory ran out, it took too long, or it killed its worker.
@@ -158,6 +160,8 @@ class Request:
         rung: on which slice of them; -1 for all.
         tables: whether tables come back.
         stopping: asked before each pattern; once it says yes no further one is begun.
+        begun: pattern id → tables of its first rows, by pass, where a lower rung measured them;
+            only the rows after them are measured.
     """
 
     patterns: Sequence[Pattern]
@@ -165,6 +169,11 @@ class Request:
     rung: int = -1
     tables: bool = False
     stopping: Callable[[], bool] = lambda: False
+    begun: Mapping[str, Mapping[str, Table]] = field(default_factory=dict)
+
+    def begun_of(self, patterns: Sequence[Pattern]) -> dict[str, Mapping[str, Table]]:
+        """Returns what was begun of some of the patterns: what travels with them."""
+        return {p.id: self.begun[p.id] for p in patterns if p.id in self.begun}
 
 
 class Evaluator(Protocol):

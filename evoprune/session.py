@@ -124,9 +124,27 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         console.close_loggers()
         journal.close()
         raise
-    slices = tuple(Rung(i, rung.keep) for i, rung in enumerate(config.rungs[:-1]))
-    rungs = (*slices, Rung(-1))
+    rungs = ladder(config, in_stages=not hasattr(FAMILIES.load(spec.family), "runner"))
     return Session(config, folder, problem, archive, journal, console, algorithm, rungs, spec)
+
+
+def ladder(config: Config, in_stages: bool) -> tuple[Rung, ...]:
+    """Returns the rungs of a search; the last is the whole calibration set.
+
+    Args:
+        config: the experiment.
+        in_stages: whether the network runs in stages. Only then rows that are measured apart are
+            the same to the last bit; a family with a runner of its own, such as one that fits a
+            head for each candidate, would gain little by it.
+    """
+    found = []
+    for i, rung in enumerate(config.rungs):
+        last = i == len(config.rungs) - 1
+        grows = i > 0 and in_stages and rung.shares_rows(config.rungs[i - 1])
+        at = rung.positions_per_example
+        label = f"{rung.samples} samples" + (f" at {at} positions each" if at else "")
+        found.append(Rung(-1 if last else i, rung.keep, grows, label))
+    return tuple(found) or (Rung(-1),)
 
 
 def _check_same_model(
@@ -149,6 +167,12 @@ def _measures(
 ) -> tuple[dict[str, Objective], dict[str, Objective]]:
     """Returns the objectives, and all that is measured: they, then the columns beside them."""
     task = build(TASKS, config.task)
+    if any(rung.positions_per_example for rung in config.rungs) and not hasattr(task, "spaced"):
+        raise ConfigError(
+            f"The task '{config.task.type}' scores examples as a whole: there are no positions to "
+            "choose from.",
+            "Leave positions_per_example out of `rungs`, and lower `samples` instead.",
+        )
     objectives = {part.type: find(part, handed) for part in config.objectives}
     columns = config.columns
     if columns is None:
@@ -200,6 +224,7 @@ def _problem(
         ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
+        positions=tuple(rung.positions_per_example for rung in config.rungs),
         context=config.data.chunk_tokens,
         dtype=config.model.dtype,
         device=config.model.device,

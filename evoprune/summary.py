@@ -40,6 +40,7 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
         "hypervolumes": volumes,
         "correlations": {" ~ ".join(pair): value for pair, value in related.items()},
+        "rungs": [one.to_json() for one in found.agreements],
     }
     write_atomically(folder.summary, json.dumps(summary, indent=1) + "\n")
     _say(session, fronts, volumes, related)

@@ -80,6 +80,33 @@ def test_an_unknown_setting_is_named_with_its_near_miss(sections, message):
         ({"rungs": [{"samples": 5}, {"samples": 48}]}, "every rung but the last needs keep."),
         ({"rungs": [{"samples": 9, "keep": 0.5}, {"samples": 9}]}, "rungs must grow"),
         ({"rungs": [{"samples": 9}]}, "the last rung must have calibration.samples samples"),
+        ({"rungs": [{"samples": 48, "keep": 0.5}]}, "the last rung cannot have keep"),
+        (
+            {"rungs": [{"samples": 48, "positions_per_example": 0}]},
+            "'rungs.0.positions_per_example' is 0: Input should be greater",
+        ),
+        (
+            {"rungs": [{"samples": 48, "positions_per_example": 128}]},
+            "positions_per_example is 128, and an example of data.chunk_tokens=128 tokens has 127",
+        ),
+        (
+            {
+                "rungs": [
+                    {"samples": 9, "keep": 0.5, "positions_per_example": 9},
+                    {"samples": 48, "positions_per_example": 8},
+                ]
+            },
+            "a rung cannot score fewer positions_per_example than the one before",
+        ),
+        (
+            {
+                "rungs": [
+                    {"samples": 9, "keep": 0.5},
+                    {"samples": 48, "positions_per_example": 8},
+                ]
+            },
+            "a rung cannot score fewer positions_per_example than the one before",
+        ),
         (
             {"data": {"type": "text", "files": [], "fractions": {"search": 1}}},
             "In 'data': it needs",

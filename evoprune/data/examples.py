@@ -28,8 +28,12 @@ class Pass:
 
     def first(self, n: int) -> "Pass":
         """Returns the first ``n`` examples."""
-        arrays = {name: value[:n] for name, value in self.arrays.items()}
-        return Pass(arrays, self.groups[:n], self.sizes[:n])
+        return self.part(slice(n))
+
+    def part(self, rows: slice) -> "Pass":
+        """Returns some examples: views, no copies."""
+        arrays = {name: value[rows] for name, value in self.arrays.items()}
+        return Pass(arrays, self.groups[rows], self.sizes[rows])
 
     def with_arrays(self, more: Mapping[str, np.ndarray]) -> "Pass":
         """Returns the pass with further arrays, each (N, …)."""
@@ -73,6 +77,21 @@ class Examples:
             {name: table.take(np.arange(counts[name])) for name, table in self.dense.items()},
         )
 
+    def after(self, counts: Mapping[str, int]) -> "Examples":
+        """Returns the examples without the first so many of each pass, and no dense tables."""
+        return Examples(
+            {name: one.part(slice(counts[name], None)) for name, one in self.passes.items()}
+        )
+
+    def scored_at(self, thin: "Examples") -> "Examples":
+        """Returns the same examples scored at fewer positions.
+
+        Args:
+            thin: the array that says which (``thin_file``), and the dense tables there.
+        """
+        clean = self.clean.with_arrays(thin.clean.arrays)
+        return Examples({**self.passes, "clean": clean}, {**self.dense, **thin.dense})
+
     def save(self, path: Path) -> None:
         """Writes the examples as safetensors."""
         from safetensors.numpy import save_file
@@ -107,3 +126,10 @@ class Examples:
         }
         dense = {name: Table(found, passes[name].groups) for name, found in columns.items()}
         return cls(passes, dense)
+
+
+def thin_file(positions: int) -> str:
+    """Returns the file, in ``calibration/``, of the search split at so many positions of each
+    example.
+    """
+    return f"search-{positions}-positions.safetensors"

@@ -48,7 +48,11 @@ class LocalEvaluator:
             began = time.perf_counter()
             try:
                 found = self.worker.evaluate_batch(
-                    patterns, request.split, request.rung, request.tables
+                    patterns,
+                    request.split,
+                    request.rung,
+                    request.tables,
+                    request.begun_of(patterns),
                 )
             except DeviceLost as error:
                 raise EvopruneError(

@@ -21,7 +21,7 @@ from evoprune.calibration.cluster import Clusters, kmeans, l2_normalise
 from evoprune.calibration.samplers import Selection
 from evoprune.calibration.store import PoolLabels, save
 from evoprune.config import Config, build, digest
-from evoprune.data.examples import Examples
+from evoprune.data.examples import Examples, Pass, thin_file
 from evoprune.errors import DataError, ModelError, RunFolderError
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
@@ -30,6 +30,7 @@ from evoprune.families.load import open_network, read_placed
 from evoprune.folder import RunFolder
 from evoprune.journal import write_atomically
 from evoprune.live import NOTHING, Live
+from evoprune.metrics import Table
 from evoprune.registry import DATA, SAMPLERS, TASKS
 from evoprune.shipped import resolved
 
@@ -230,8 +231,28 @@ def _write(
         scored = _dense(runner, examples, rungs if split == "search" else ())
         _check_finite(scored, split)
         scored.save(folder.calibration / f"{split}.safetensors")
+        if split == "search":
+            _write_thin(config, folder, runner, opened.task, scored)
     pools = {split: opened.pools[split].take(calibrated.chosen[split]).digest for split in SPLITS}
     return {"base_sha256": _sha256(folder.ranks / "base.safetensors"), "pools": pools}
+
+
+def _write_thin(
+    config: Config, folder: RunFolder, runner: Runner, task: Any, examples: Examples
+) -> None:
+    """Writes which positions the rungs score that do not score all, and the dense tables there.
+
+    Each example has one offset, drawn by its place: the positions are the same for every pattern.
+    """
+    offsets = np.random.default_rng([config.calibration.seed, 7]).random(len(examples))
+    clean, rungs = examples.clean, tuple(rung.samples for rung in config.rungs)
+    for count in sorted({rung.positions_per_example or 0 for rung in config.rungs} - {0}):
+        chosen = Pass(task.spaced(clean.arrays, count, offsets), clean.groups, clean.sizes)
+        thin = examples.scored_at(Examples({"clean": chosen}))
+        outcome = _dense_tables(runner, thin, rungs)
+        Examples({"clean": chosen}, {"clean": outcome["clean"]}).save(
+            folder.calibration / thin_file(count)
+        )
 
 
 def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
@@ -265,13 +286,22 @@ def _dense(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> Exampl
         ModelError: the dense network fails.
     """
     examples = runner.reference(examples, rungs)
+    return replace(examples, dense=_dense_tables(runner, examples, rungs))
+
+
+def _dense_tables(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> dict[str, Table]:
+    """Returns the tables of the dense network.
+
+    Raises:
+        ModelError: the dense network fails.
+    """
     outcome = runner.tables([{}], examples, rungs)[0]
     if isinstance(outcome, Exception):
         raise ModelError(
             f"The dense network fails: {type(outcome).__name__}: {outcome}.",
             "Run it by itself to see why.",
         ) from outcome
-    return replace(examples, dense=outcome)
+    return outcome
 
 
 def _check_finite(examples: Examples, split: str) -> None:

@@ -148,7 +148,8 @@ class _Actors:
 
     def send(self, worker: Any, patterns: Sequence[Pattern], request: Request) -> None:
         """Gives an actor a batch."""
-        call = worker.evaluate.remote(patterns, request.split, request.rung, request.tables)
+        begun = request.begun_of(patterns)
+        call = worker.evaluate.remote(patterns, request.split, request.rung, request.tables, begun)
         self._calls[call] = worker, False
 
     def reports(self, seconds: float) -> list[tuple[Any, Ready | Done | Died]]:

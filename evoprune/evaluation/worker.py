@@ -5,15 +5,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from evoprune.config import Part, build
 from evoprune.costs import CostTable
-from evoprune.data.examples import Examples
+from evoprune.data.examples import Examples, thin_file
 from evoprune.evaluation.rank import ADAPT_FILE
-from evoprune.evaluation.runner import make_runner
+from evoprune.evaluation.runner import Tables, make_runner
 from evoprune.families.load import read_placed
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
@@ -22,6 +23,7 @@ from evoprune.recover.adapt import Adapt
 from evoprune.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
 from evoprune.space import Space
 
+NOTHING_BEGUN: Mapping[str, Mapping[str, Table]] = MappingProxyType({})
 # How torch says that memory ran out, on an accelerator and on the CPU.
 OUT_OF_MEMORY = (
     "out of memory",
@@ -79,6 +81,7 @@ class WorkerSpec:
         required: those that a pattern must have a value of; the others are only reported.
         family: the family's name.
         rungs: sizes of the rungs, ascending; the last is the calibration set.
+        positions: for each of them how many positions of an example are scored; None for all.
         context: tokens in an example, which the FLOPs of attention depend on.
         dtype, device, device_map, threads: how the model is run.
         boundary_mb: of states between blocks that are kept for candidates that begin alike.
@@ -104,6 +107,7 @@ class WorkerSpec:
     adapt: Mapping[str, Any] | None = None
     functions: Mapping[str, Any] = field(default_factory=dict)
     device_map: str | None = None
+    positions: tuple[int | None, ...] = ()
 
 
 def cost_table(
@@ -115,6 +119,14 @@ def cost_table(
         return table
     made = build(ADAPTS, Part.model_validate(dict(adapt)))
     return CostTable((*table.rows, *made.rows(table)))
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What a rung scores: examples, and the share of their positions that counts."""
+
+    examples: Examples
+    scored: float = 1.0
 
 
 class Worker:
@@ -145,6 +157,7 @@ class Worker:
             spec.trust_remote_code,
         )
         self._examples: dict[str, Examples] = {}
+        self._slices: dict[tuple[str, int], _Slice] = {}
         self.table = cost_table(self.family, self.model, spec.context, spec.adapt)
         self._timed = _Timed(self.task, spec.device)
         self.runner = make_runner(
@@ -156,7 +169,10 @@ class Worker:
             self._adapt(),
             boundary_bytes=spec.boundary_mb << 20,
         )
-        self._dense_flops = float(self._flops(self.space.dense))
+        # Of a plug-in that does not name what only scored positions go through all is counted.
+        head = tuple(getattr(self.family, "head", ()))
+        self._head = CostTable(tuple(r for r in self.table.rows if r.name.startswith(head)))
+        self._dense_flops = self._flops(self.table, self.space.dense)
 
     def _adapt(self) -> tuple[Adapt, Mapping[str, np.ndarray]] | None:
         """Returns the recovery, with what it kept of the dense model."""
@@ -176,9 +192,40 @@ class Worker:
             self._examples[split] = Examples.load(path)
         return self._examples[split]
 
-    def _flops(self, pattern: Pattern) -> float:
+    def _slice(self, split: str, rung: int) -> "_Slice":
+        """Returns what a rung scores of a split, cut on first use; -1 is all of it."""
+        if (split, rung) not in self._slices:
+            self._slices[split, rung] = self._cut(split, rung)
+        return self._slices[split, rung]
+
+    def _cut(self, split: str, rung: int) -> "_Slice":
+        sizes = self.spec.rungs if split == "search" else ()
+        if not sizes:
+            return _Slice(self.examples(split))
+        whole = self.examples(split).first(sizes[rung])
+        positions = self.spec.positions[rung] if self.spec.positions else None
+        if positions is None:
+            return _Slice(whole)
+        thin = Examples.load(self.folder / "calibration" / thin_file(positions))
+        examples = whole.scored_at(thin.first(sizes[rung]))
+        scored, all_of_them = (
+            float(one.dense["clean"].columns["n"].sum()) for one in (examples, whole)
+        )
+        return _Slice(examples, scored / all_of_them if all_of_them else 1.0)
+
+    def _flops(self, table: CostTable, pattern: Pattern) -> float:
         X = self.space.encode([pattern])
-        return float(self.table.cost("flops", self.space, X)[0])
+        return float(table.cost("flops", self.space, X)[0])
+
+    def tokens(self, pattern: Pattern, split: str = "search", rung: int = -1) -> float:
+        """Returns the dense-equivalent tokens (or images) of a pattern at a rung, from nothing.
+
+        Where fewer positions are scored, the head counts for as many as it is run on.
+        """
+        cut = self._slice(split, rung)
+        unscored = (1 - cut.scored) * self._flops(self._head, pattern)
+        flops = self._flops(self.table, pattern) - unscored
+        return cut.examples.work * flops / self._dense_flops
 
     def evaluate(
         self, pattern: Pattern, split: str = "search", rung: int = -1, keep: bool = False
@@ -187,7 +234,12 @@ class Worker:
         return self.evaluate_batch([pattern], split, rung, keep)[0]
 
     def evaluate_batch(
-        self, patterns: Sequence[Pattern], split: str = "search", rung: int = -1, keep: bool = False
+        self,
+        patterns: Sequence[Pattern],
+        split: str = "search",
+        rung: int = -1,
+        keep: bool = False,
+        begun: Mapping[str, Mapping[str, Table]] = NOTHING_BEGUN,
     ) -> list[Evaluation]:
         """Returns patterns' evaluations; one that fails has its error.
 
@@ -196,15 +248,12 @@ class Worker:
             split: on which examples.
             rung: on which slice of them; -1 for all.
             keep: whether tables come back.
+            begun: tables of a pattern's first rows, by its id; only the others are measured.
         """
         start = time.perf_counter()
-        examples = self.examples(split)
-        rungs = self.spec.rungs if split == "search" else ()
-        if rungs and rung >= 0:
-            examples = examples.first(rungs[rung])
-        options = [self.space.options(pattern) for pattern in patterns]
+        examples = self._slice(split, rung).examples
         began, self._timed.seconds = time.perf_counter(), 0.0
-        outcomes = self.runner.tables(options, examples, rungs)
+        outcomes = self._outcomes(patterns, examples, split, begun)
         ended, measuring = time.perf_counter(), self._timed.seconds
         made = [
             self._judge(pattern, outcome, examples)
@@ -213,7 +262,7 @@ class Worker:
         if any(one.cause == "memory" for one in made):
             self._free()
             if len(patterns) > 1:  # one by one they may fit
-                return [self.evaluate(pattern, split, rung, keep) for pattern in patterns]
+                return [self.evaluate_batch([p], split, rung, keep, begun)[0] for p in patterns]
         now, share = time.perf_counter(), 1 / max(1, len(patterns))
         return [
             replace(
@@ -223,11 +272,41 @@ class Worker:
                 seconds=(now - start) * share,
                 model_seconds=(ended - began - measuring) * share,
                 metric_seconds=(now - ended + measuring) * share,
-                tokens=examples.work * self._flops(one.pattern) / self._dense_flops,
+                tokens=self.tokens(one.pattern, split, rung),
                 tables=one.tables if keep else {},
             )
             for one in made
         ]
+
+    def _outcomes(
+        self,
+        patterns: Sequence[Pattern],
+        examples: Examples,
+        split: str,
+        begun: Mapping[str, Mapping[str, Table]],
+    ) -> list[Tables | Exception]:
+        """Returns the tables of patterns, or what they raised, in order.
+
+        Rows that a lower rung measured are taken from there: micro-batches end at every rung, so
+        those that are measured after them are the same to the last bit.
+        """
+        rungs = self.spec.rungs if split == "search" else ()
+        lengths = {
+            p.id: tuple((n, len(t)) for n, t in begun.get(p.id, {}).items()) for p in patterns
+        }
+        found: dict[str, Tables | Exception] = {}
+        for done in dict.fromkeys(lengths.values()):
+            here = [p for p in patterns if lengths[p.id] == done]
+            options = [self.space.options(pattern) for pattern in here]
+            counts = dict(done)
+            rest, ends = examples, rungs
+            if counts:
+                rest = examples.after(counts)
+                ends = tuple(end - counts["clean"] for end in rungs if end > counts["clean"])
+            outcomes = self.runner.tables(options, rest, ends)
+            for pattern, outcome in zip(here, outcomes, strict=True):
+                found[pattern.id] = _joined(begun.get(pattern.id, {}), outcome)
+        return [found[pattern.id] for pattern in patterns]
 
     def _free(self) -> None:
         """Gives back what an accelerator keeps for later."""
@@ -263,6 +342,13 @@ class Worker:
         if broken:
             return replace(blank, error=broken, failure="deterministic")
         return replace(blank, values=values, tables=outcome)
+
+
+def _joined(begun: Mapping[str, Table], outcome: Tables | Exception) -> Tables | Exception:
+    """Returns tables with the rows that were measured before in front."""
+    if isinstance(outcome, Exception) or not begun:
+        return outcome
+    return {name: Table.concat([begun[name], table]) for name, table in outcome.items()}
 
 
 def _broken(found: Mapping[str, Table], values: Mapping[str, float]) -> str | None:

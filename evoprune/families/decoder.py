@@ -56,6 +56,7 @@ class Decoder:
     name = "decoder"
     loader = "huggingface"
     exporter = "evoprune.export.export:DecoderExporter"
+    head = ("lm_head.",)  # rows of the cost table that only scored positions go through
 
     def adopt(self, loaded: Any, settings: Any) -> Any:
         """Returns the network as this family works on it: as it was loaded."""

@@ -104,7 +104,9 @@ def _run(run: RunData, index: int) -> str:
     parts = [sections.overview(run), card("The front", _figure("front", of, _PICK), kind="wide")]
     if drawn and len(run.goals) == 3:
         parts.append(card("Three objectives", _figure("space", of, _SPLIT)))
-    parts.append(card("Progress", _figure("progress", of) + sections.volumes(run)))
+    parts.append(
+        card("Progress", _figure("progress", of) + sections.volumes(run) + sections.rungs(run))
+    )
     if drawn:
         parts.append(card("All of it at once", _figure("parallel", of, _SPLIT), kind="wide"))
         parts.append(card("What survives", _survival(of), kind="wide"))

@@ -127,6 +127,34 @@ def volumes(run: RunData) -> str:
     )
 
 
+def rungs(run: RunData) -> str:
+    """Returns how far the cheap rungs of the search ranked as the top rung did, as HTML."""
+    told = run.summary.get("rungs")
+    told = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+    if not told:
+        return ""
+    rows = [
+        (
+            one.get("rung", ""),
+            one.get("objective", ""),
+            number(one.get("n")),
+            number(one.get("correlation")),
+            number(one.get("given_size")),
+            "misleads" if one.get("misleads") else "",
+        )
+        for one in told
+    ]
+    head = ("rung", "objective", "patterns", "rank correlation", "given the size", "")
+    return (
+        "<h3>Rungs</h3><p class=caption>Spearman's rank correlation of a rung's values with those "
+        "of the top rung, over the patterns that were promoted all the way. They are the ones "
+        "that the rung liked, so it is lower than over all candidates; given the size, it says how "
+        "well patterns of like FLOPs are told apart. A rung that misleads (below 0.5) needs more "
+        "samples or positions, a larger keep, or leaving out.</p>"
+        f"{table(head, rows, numeric=2)}"
+    )
+
+
 def clusters(run: RunData) -> str:
     """Returns the calibration's clusters, with bars of their sizes."""
     if not run.clusters:

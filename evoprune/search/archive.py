@@ -1,10 +1,13 @@
 """What is known about patterns: the journal's evaluations, and an evaluator for the rest."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from evoprune.journal import Journal, evaluation_key
+from evoprune.metrics import Table
 from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, Evaluator, Request
 
@@ -58,6 +61,8 @@ class Archive:
         rung: int = -1,
         tables: bool = False,
         observe: Callable[[Evaluation], None] = lambda evaluation: None,
+        carry: bool = False,
+        begun: Mapping[str, Mapping[str, Table]] = MappingProxyType({}),
     ) -> list[Evaluation]:
         """Returns an evaluation for each pattern, in order; unknown ones are made and journalled.
 
@@ -65,8 +70,11 @@ class Archive:
             patterns: the patterns; repetitions are evaluated once.
             split: which examples.
             rung: which slice of them.
-            tables: whether tables are kept with new evaluations.
+            tables: whether tables are journalled with new evaluations.
             observe: called with each new evaluation as it comes.
+            carry: whether new evaluations are returned with their tables, which only whoever
+                asked then holds.
+            begun: pattern id → tables of its first rows, which are not measured again.
         """
         keys = [self._key(pattern, split, rung) for pattern in patterns]
         missing = {
@@ -75,18 +83,30 @@ class Archive:
             if key not in self._found
         }
         self.known += len(patterns) - len(missing)
+        carried: dict[str, Evaluation] = {}
         if missing:
             if self._evaluator is None:
                 self._evaluator = self._make()
-            request = Request(list(missing.values()), split, rung, tables, lambda: Archive.draining)
+            request = Request(
+                list(missing.values()),
+                split,
+                rung,
+                tables or carry,
+                lambda: Archive.draining,
+                begun,
+            )
             for evaluation in self._evaluator.evaluate(request):
+                key = self._key(evaluation.pattern, split, rung)
+                if carry:
+                    carried[key] = evaluation
+                    evaluation = replace(evaluation, tables=evaluation.tables if tables else {})
                 self._journal.append([evaluation.to_json()])
-                self._found[self._key(evaluation.pattern, split, rung)] = evaluation
+                self._found[key] = evaluation
                 self.computed += 1
                 observe(evaluation)
             if Archive.draining:
                 raise KeyboardInterrupt
-        return [self._found[key] for key in keys]
+        return [carried.get(key, self._found[key]) for key in keys]
 
     def evaluations(self, split: str) -> list[Evaluation]:
         """Returns all that is known of a split, in the journal's order."""

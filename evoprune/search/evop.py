@@ -114,6 +114,10 @@ class EvopStepper:
             self._advance()
         return None
 
+    def ranked(self, F: np.ndarray, G: np.ndarray) -> np.ndarray:
+        """Returns who goes on to the next rung first: by the one objective it knows."""
+        return np.argsort(worth(self._problem, F, G), kind="stable")
+
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         """Remembers what candidates are worth, and moves on."""
         for row, value in zip(X, worth(self._problem, F, G), strict=True):

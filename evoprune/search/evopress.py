@@ -81,6 +81,10 @@ class _OnePlusLambdaStepper:
         fits = ~self._problem.budget_violation(X).any(axis=1)
         return X[fits]
 
+    def ranked(self, F: np.ndarray, G: np.ndarray) -> np.ndarray:
+        """Returns who goes on to the next rung first: by the one objective, as EvoPress does."""
+        return np.argsort(worth(self._problem, F, G), kind="stable")
+
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         values = worth(self._problem, F, G)
         best = int(np.argmin(values))

@@ -1,8 +1,14 @@
-"""The ask–tell loop: drop what is known, climb the rungs, tell, and count the budget."""
+"""The ask–tell loop: drop what is known, climb the rungs, tell, and count the budget.
+
+A rung that adds rows to the one before it is given what was measured there, in memory only: the
+journal holds values, and after a restart such a pattern is measured from its first row, with the
+same result to the last bit. The tokens of a search count each row once all the same, whether or
+not it was interrupted: what a pattern takes at a rung, less what it took at the rung before.
+"""
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +17,7 @@ from evoprune.errors import ModelError
 from evoprune.front import hypervolume, nondominated
 from evoprune.pattern import Pattern
 from evoprune.protocols import CostObjective, Evaluation
+from evoprune.search.agreement import Agreement, agreements, in_words
 from evoprune.search.algorithms import WORST, Stepper
 from evoprune.search.archive import Archive, usable
 from evoprune.search.problem import Problem
@@ -19,12 +26,25 @@ from evoprune.search.problem import Problem
 GROWTH = 1e-5
 
 
+# Returns the indices of candidates, the best first, from objectives (P, M) and violations (P, C).
+Order = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Rung:
-    """A slice of the calibration set, and the share of candidates that goes on from it."""
+    """A slice of the calibration set, and the share of candidates that goes on from it.
+
+    Attributes:
+        index: its number; -1 is the top.
+        keep: the share that goes on; None at the top.
+        grows: whether it scores what the rung before it did, and further examples.
+        label: what it is, for people.
+    """
 
     index: int
     keep: float | None = None
+    grows: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,8 +71,10 @@ class Budget:
 class Progress:
     """How far a search has come; handed to the observer after every evaluation.
 
-    ``idle`` counts generations since the hypervolume grew; ``notes`` are what the algorithm has to
-    say of itself.
+    ``tokens`` are dense-equivalent tokens, every row of a pattern counted once; ``idle`` counts
+    generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
+    and the rungs; ``climbs`` are the values of what reached the top rung, lowest rung first, and
+    ``sizes`` its FLOPs relative to the dense model.
     """
 
     problem: Problem
@@ -64,6 +86,14 @@ class Progress:
     rows: list[np.ndarray] = field(default_factory=list)
     idle: int = 0
     notes: tuple[str, ...] = ()
+    climbs: list[tuple[Mapping[str, float], ...]] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
+    rungs: tuple[str, ...] = ()
+
+    @property
+    def agreements(self) -> list[Agreement]:
+        """How each rung but the top ranks as the top does."""
+        return agreements(self.climbs, self.sizes, self.rungs, self.problem.measured)
 
     @property
     def F(self) -> np.ndarray:
@@ -121,6 +151,8 @@ def search(
         observe: called after each new evaluation, and with None after each generation.
     """
     progress = Progress(problem, box(problem, archive, rungs[-1].index))
+    progress.rungs = tuple(rung.label or f"rung {rung.index}" for rung in rungs)
+    order = getattr(stepper, "ranked", ranked)
     clock, best = _Clock(archive, budget.seconds), 0.0
     while not _spent(progress, budget) and not clock.struck(progress.n_gen):
         X = stepper.ask()
@@ -128,7 +160,9 @@ def search(
             break
         if budget.n_eval is not None:
             X = X[: budget.n_eval - progress.n_eval]
-        F, G = _evaluate(problem, archive, X, rungs, progress, observe)
+        climb = _Climb(problem, archive, X, progress, order)
+        for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
+            climb.take(rung, above is not None and above.grows, observe)
         progress.n_gen += 1
         observe(progress, None)
         if budget.patience is not None:
@@ -136,8 +170,8 @@ def search(
             progress.idle = 0 if now > best + GROWTH else progress.idle + 1
             best = max(best, now)
         if not _spent(progress, budget):
-            stepper.tell(X, F, G)
-        progress.notes = tuple(getattr(stepper, "notes", ()))
+            stepper.tell(X, climb.F, climb.G)
+        progress.notes = (*getattr(stepper, "notes", ()), *in_words(progress.agreements))
     return progress
 
 
@@ -223,47 +257,100 @@ def violations(
     return np.stack(columns, axis=1)
 
 
-def _evaluate(
-    problem: Problem,
-    archive: Archive,
-    X: np.ndarray,
-    rungs: Sequence[Rung],
-    progress: Progress,
-    observe: Callable[[Progress, Evaluation | None], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns objectives (P, M) and violations (P, C + 1); counts the budget.
+def per_candidate(rungs: Sequence[Rung], tokens: Sequence[float]) -> float:
+    """Returns the tokens that a candidate takes on average, the later rungs by who gets there.
+
+    Args:
+        rungs: lowest first.
+        tokens: that a candidate takes at each of them from nothing.
+    """
+    total, share, before = 0.0, 1.0, 0.0
+    for rung, whole in zip(rungs, tokens, strict=True):
+        total += share * (whole - (before if rung.grows else 0.0))
+        share, before = share * (rung.keep or 0.0), whole
+    return total
+
+
+class _Climb:
+    """A generation on its way up the rungs.
 
     A candidate that does not reach the top rung is told as failed: only top-rung values may
     enter the survival.
+
+    Attributes:
+        F: objectives (P, M), ``WORST`` but for what reached the top.
+        G: violations (P, C + 1), 1 but for what reached the top.
     """
-    patterns = problem.space.patterns(X)
-    F = np.full((len(X), len(problem.objectives)), WORST)
-    G = np.ones((len(X), len(problem.constraints) + 1))
-    going = np.arange(len(X))
-    for rung in rungs:
-        dense = archive.get([problem.space.dense], rung=rung.index)[0]
-        chosen = [patterns[i] for i in going]
-        evaluations = archive.get(
-            chosen, rung=rung.index, observe=lambda evaluation: observe(progress, evaluation)
+
+    def __init__(
+        self, problem: Problem, archive: Archive, X: np.ndarray, progress: Progress, order: Order
+    ) -> None:
+        self._problem, self._archive, self._X = problem, archive, X
+        self._progress, self._order = progress, order
+        self._patterns = problem.space.patterns(X)
+        self._going = np.arange(len(X))
+        self._values: list[list[Mapping[str, float]]] = [[] for _ in X]
+        self._before: dict[str, Evaluation] = {}  # of the rung below, with tables
+        self.F = np.full((len(X), len(problem.objectives)), WORST)
+        self.G = np.ones((len(X), len(problem.constraints) + 1))
+
+    def take(
+        self, rung: Rung, carry: bool, observe: Callable[[Progress, Evaluation | None], None]
+    ) -> None:
+        """Evaluates at a rung what got there, and takes on what it keeps; counts the budget.
+
+        Args:
+            rung: the next one.
+            carry: whether the rung after it adds rows to its tables.
+            observe: called after each new evaluation.
+        """
+        problem, progress, going = self._problem, self._progress, self._going
+        dense = self._dense(rung)
+        before = self._before if rung.grows else {}
+        evaluations = self._archive.get(
+            [self._patterns[i] for i in going],
+            rung=rung.index,
+            observe=lambda evaluation: observe(progress, evaluation),
+            carry=carry,
+            begun={name: one.tables for name, one in before.items() if one.tables},
         )
-        progress.tokens += sum(evaluation.tokens for evaluation in evaluations)
-        here_F = objectives(problem, X[going], evaluations)
-        here_G = violations(problem, X[going], evaluations, dense)
+        self._before = {one.pattern.id: one for one in evaluations}
+        for i, one in zip(going, evaluations, strict=True):
+            done = before.get(one.pattern.id)
+            progress.tokens += one.tokens - (min(done.tokens, one.tokens) if done else 0.0)
+            self._values[i].append(one.values)
+        F = objectives(problem, self._X[going], evaluations)
+        G = violations(problem, self._X[going], evaluations, dense)
         if rung.keep is not None:
-            going = going[promoted(here_F, here_G, rung.keep)]
-            continue
-        F[going], G[going] = here_F, here_G
-        for i, row, broken in zip(going, here_F, here_G, strict=True):
+            self._going = going[promoted(F, G, rung.keep, self._order)]
+        else:
+            self._arrive(F, G)
+
+    def _dense(self, rung: Rung) -> Evaluation:
+        """Returns the dense model's evaluation at a rung.
+
+        Raises:
+            ModelError: it has no value there, so no candidate can be judged.
+        """
+        dense = self._archive.get([self._problem.space.dense], rung=rung.index)[0]
+        if rung.keep is not None and not usable(dense, self._problem.measured):
+            raise ModelError(
+                f"The dense model cannot be scored at the rung of {rung.label or rung.index}: "
+                f"{_why(dense)}.",
+                "Give that rung more samples or positions, or leave it out.",
+            )
+        return dense
+
+    def _arrive(self, F: np.ndarray, G: np.ndarray) -> None:
+        progress = self._progress
+        self.F[self._going], self.G[self._going] = F, G
+        progress.sizes += self._problem.share(self._X[self._going]).tolist()
+        for i, row, broken in zip(self._going, F, G, strict=True):
+            progress.climbs.append(tuple(self._values[i]))
             if not broken.any():
-                progress.patterns.append(patterns[i])
+                progress.patterns.append(self._patterns[i])
                 progress.rows.append(row)
-    progress.n_eval += len(X)
-    return F, G
-
-
-def promoted(F: np.ndarray, G: np.ndarray, keep: float) -> np.ndarray:
-    """Returns the indices that go on to the next rung, ascending: ⌈keep·P⌉ of them."""
-    return np.sort(ranked(F, G)[: int(np.ceil(keep * len(F)))])
+        progress.n_eval += len(self._X)
 
 
 def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
@@ -284,3 +371,17 @@ def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
     broken = np.flatnonzero(violation > 0)
     order += broken[np.argsort(violation[broken], kind="stable")].tolist()
     return np.array(order, dtype=np.int64)
+
+
+def promoted(F: np.ndarray, G: np.ndarray, keep: float, order: Order = ranked) -> np.ndarray:
+    """Returns the indices that go on to the next rung, ascending: ⌈keep·P⌉ of them.
+
+    Args:
+        F: objectives, to be minimised (P, M).
+        G: violations (P, C).
+        keep: the share that goes on.
+        order: returns all indices, the best first.
+    """
+    # Rounded first, so that 0.1 · 30 = 3.0000000000000004 stays 3.
+    count = int(np.ceil(np.round(keep * len(F), 9)))
+    return np.sort(order(F, G)[:count])

@@ -93,6 +93,34 @@ class CausalLM:
         steps = torch.arange(tokens.shape[1] - 1, device=lengths.device)
         return steps[None, :] < (lengths - 1)[:, None]
 
+    def spaced(
+        self, arrays: Mapping[str, np.ndarray], count: int, offsets: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns the array that has examples scored at evenly spaced positions only.
+
+        Systematic sampling: position i of an example with m of them is ⌊(i + offset)·m/count⌋, so
+        every position is as likely as any other; an example with no more than ``count`` has all.
+
+        Args:
+            arrays: of the examples: ``tokens`` (N, T) and ``lengths`` (N,).
+            count: positions of each example.
+            offsets: in [0, 1), of each example (N,).
+
+        Returns:
+            ``scored``, boolean (N, T−1).
+        """
+        scored = np.zeros((len(offsets), arrays["tokens"].shape[1] - 1), dtype=bool)
+        for row, length, offset in zip(scored, arrays["lengths"], offsets, strict=True):
+            m = int(length) - 1
+            steps = (np.arange(count) + offset) * (m / count) if m > count else np.arange(m)
+            row[np.minimum(steps.astype(np.int64), m - 1)] = True
+        return {"scored": scored}
+
+    def _scored(self, batch: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+        """Returns the positions that count, boolean (B, T−1): all, or what ``spaced`` left."""
+        mask = self.positions(batch["tokens"], batch["lengths"])
+        return mask & batch["scored"] if "scored" in batch else mask
+
     def loss(
         self, stages: Any, features: "torch.Tensor", tokens: "torch.Tensor", lengths: "torch.Tensor"
     ) -> "torch.Tensor":
@@ -150,12 +178,12 @@ class CausalLM:
             stages: the model; only its head is run here.
             features: what the head reads (B, T, H).
             batch: ``tokens`` (B, T), ``lengths`` (B,) and the ``reference`` of the dense model,
-                all where the model is.
+                all where the model is; ``scored`` (B, T−1) where not all positions count.
         """
         import torch
 
         tokens = batch["tokens"]
-        mask = self.positions(tokens, batch["lengths"])
+        mask = self._scored(batch)
         size = _rows(stages)
         pieces: list[torch.Tensor] = []
         for rows, target, index, logp in zip(
@@ -182,7 +210,7 @@ class CausalLM:
         Args:
             batch: as for ``measure``.
         """
-        mask = self.positions(batch["tokens"], batch["lengths"])
+        mask = self._scored(batch)
         at = {"target": batch["tokens"][:, 1:], "index": batch["top_index"]}
         return mask, {n: v[mask] for n, v in {**at, "logp": batch["top_logp"]}.items()}
 

@@ -3,13 +3,23 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evoprune.genes import GeneSpec
 from evoprune.search.algorithms import WORST, Algorithm
+from evoprune.search.loop import Rung
 from evoprune.search.problem import Problem
-from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
+from evoprune.testing.synthetic import (
+    BLOCKS,
+    LOWER,
+    PARTS,
+    WIDTHS,
+    FakeEvaluator,
+    problem,
+    run,
+)
 
 NESTED = (BLOCKS, *PARTS, WIDTHS[0])
 SPACES: Mapping[str, tuple[GeneSpec, ...]] = {
@@ -39,6 +49,7 @@ def check_algorithm(algorithm: Algorithm, *, walks: bool = False, exhausts: bool
     _check_seed(algorithm)
     _check_failures(algorithm)
     _check_loop(algorithm, exhausts)
+    _check_rungs(algorithm)
 
 
 def asked(
@@ -135,3 +146,44 @@ def _check_loop(algorithm: Algorithm, exhausts: bool) -> None:
         failing = FakeEvaluator(made.space, fail=sorted(broken))
         rest, _ = run(made, algorithm, folder / "broken", failing, n_eval=EVALUATIONS)
         assert not broken & {p.id for p in rest.patterns}, "what failed is on the front"
+
+
+class _Overheard:
+    """An algorithm whose search is listened to: what it is told is kept."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self.F: list[np.ndarray] = []
+        self.G: list[np.ndarray] = []
+
+    def begin(self, *args: Any) -> Any:
+        self._stepper = self._algorithm.begin(*args)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stepper, name)
+
+    def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        self.F.append(F)
+        self.G.append(G)
+        self._stepper.tell(X, F, G)
+
+
+def _check_rungs(algorithm: Algorithm) -> None:
+    """It is told top-rung values only, goes on with them, and is replayed."""
+    made, ladder = problem(4, PARTS), (Rung(0, 0.5), Rung(1, 0.5), Rung(-1))
+    with tempfile.TemporaryDirectory(prefix="evoprune-contract-") as scratch:
+        folder, heard = Path(scratch), _Overheard(algorithm)
+        # A generation that ends a search is not told: the last evaluation is one of the next.
+        found, evaluator = run(made, heard, folder, rungs=ladder, n_eval=2 * EVALUATIONS)
+        told = np.concatenate(heard.F) if heard.F else np.zeros((0, 2))
+        real = told[told[:, 0] < WORST]
+        assert (real[:, 0] < LOWER).all(), "a value of a lower rung is told"
+        left_out = np.concatenate(heard.G)[told[:, 0] >= WORST] if heard.G else np.zeros((0, 1))
+        assert (left_out > 0).all(), "what does not reach the top rung is told as feasible"
+        assert (found.F[:, 0] < LOWER).all(), "a value of a lower rung is found"
+        top = {name for name, rung in evaluator.asked if rung == -1}
+        assert {p.id for p in found.patterns} <= top, "what is found did not reach the top rung"
+        again, evaluator = run(made, algorithm, folder, rungs=ladder, n_eval=2 * EVALUATIONS)
+        assert not evaluator.asked, "a replay with rungs evaluates what the journal knows"
+        assert again.patterns == found.patterns, "a replay with rungs finds something else"

@@ -19,6 +19,8 @@ from evoprune.search.problem import Problem
 from evoprune.space import Site, Space
 
 HEADS, CHANNELS = 4, 6
+# What lower rungs add to the harm: more than any pattern has.
+LOWER = 100.0
 BLOCKS = GeneSpec("block", drop=True)
 PARTS = (GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True))
 WIDTHS = (GeneSpec("heads", keep=(0.5, 0.25)), GeneSpec("channels", keep=(0.7, 0.4)))
@@ -84,7 +86,7 @@ class FakeEvaluator:
     def harm(self, pattern: Pattern, rung: int) -> float:
         """Returns the harm; lower rungs shift it, so that they can be told apart."""
         x = self._space.encode([pattern])[0] / self._space.upper
-        return float(self._weights @ x + 0.8 * (x[1:] * x[:-1]).sum()) + 100.0 * (rung >= 0)
+        return float(self._weights @ x + 0.8 * (x[1:] * x[:-1]).sum()) + LOWER * (rung >= 0)
 
     def evaluate(self, request: Request) -> Iterator[Evaluation]:
         """Yields the evaluations; raises after ``stop_after`` of them, as a kill would."""

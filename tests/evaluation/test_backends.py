@@ -1,5 +1,6 @@
 """The same search on every back end, and after workers died, gives the same files."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -14,6 +15,7 @@ from evoprune.console import Console
 from evoprune.errors import EvopruneError
 from evoprune.evaluation.local import LocalEvaluator
 from evoprune.evaluation.ray_pool import Demand, RayEvaluator
+from evoprune.journal import read_journal
 from evoprune.objectives.function import FunctionObjective
 from evoprune.protocols import Request
 from evoprune.session import open_session
@@ -40,7 +42,11 @@ def files(settings: dict, output: Path, **workers: object) -> dict[str, bytes]:
         objectives={"worst_example": worst_example, "scaled": scaled(2.0)},
         quiet=True,
     )
-    return {name: (run.folder.path / name).read_bytes() for name in ("front.csv", "front.json")}
+    left = {name: (run.folder.path / name).read_bytes() for name in ("front.csv", "front.json")}
+    records = [r for r in read_journal(run.folder.journal)[1] if r["type"] == "evaluation"]
+    untimed = [{k: v for k, v in r.items() if not k.endswith("seconds")} for r in records]
+    # Values and tokens, at every rung: tables of lower rungs travelled there and back.
+    return left | {"journal": "\n".join(sorted(map(json.dumps, untimed))).encode()}
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])

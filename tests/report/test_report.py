@@ -242,6 +242,17 @@ def test_a_copy_among_the_objectives_is_warned_of(run):
     assert "sparsity and params correlate above 0.95" in text_of(run)
 
 
+def test_rungs_that_mislead_are_named(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert "<h3>Rungs" not in page([read_run(run)])
+    told = {"rung": f"8 {EVIL}", "objective": "nll", "n": 14, "correlation": 0.31}
+    told |= {"given_size": None, "misleads": True}
+    write_json(run / "summary.json", summary | {"rungs": [told, "nonsense"]})
+    text = page([read_run(run)])
+    assert "<h3>Rungs" in text and "0.3100" in text and "misleads" in text
+    assert EVIL not in text
+
+
 def test_many_evaluations_are_thinned_out(tmp_path, monkeypatch):
     monkeypatch.setattr("evoprune.report.payload.MOST_DOTS", 10)
     dots = payload(read_run(make_run(tmp_path / "run")))["dots"]["search"]

@@ -149,3 +149,46 @@ def test_the_loss_to_differentiate_is_the_nll_of_all_positions(seed):
 def test_top_k_below_one_is_refused():
     with pytest.raises(ValueError, match="top_k is 0"):
         CausalLM(0)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    st.integers(1, 45),
+    st.integers(0, 2**32 - 1),
+)
+def test_positions_are_spread_evenly(lengths, count, seed):
+    arrays = {"tokens": np.zeros((len(lengths), 40)), "lengths": np.array(lengths)}
+    offsets = np.random.default_rng(seed).random(len(lengths))
+    scored = CausalLM().spaced(arrays, count, offsets)["scored"]
+    for row, length in zip(scored, lengths, strict=True):
+        at = np.flatnonzero(row)
+        assert len(at) == min(count, length - 1)
+        assert not row[length - 1 :].any()
+        if len(at) > 2:
+            assert np.ptp(np.diff(at)) <= 1
+
+
+def test_every_position_is_as_likely_as_any_other():
+    arrays = {"tokens": np.zeros((4000, 11)), "lengths": np.full(4000, 11)}
+    offsets = (np.arange(4000) + 0.5) / 4000
+    share = CausalLM().spaced(arrays, 3, offsets)["scored"].mean(axis=0)
+    np.testing.assert_allclose(share, 0.3, atol=1e-3)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_only_scored_positions_count(seed):
+    case, task = drawn(seed), CausalLM(top_k=VOCABULARY)
+    scored = np.random.default_rng(seed).random((ROWS, LENGTH - 1)) < 0.5
+    mask = task.positions(case["tokens"], case["lengths"])
+    reference = task.reference(case["dense"], case["before"], mask)
+    batch = {"tokens": case["tokens"], "lengths": case["lengths"]}
+    batch |= {name: torch.from_numpy(value) for name, value in reference.items()}
+    batch["scored"] = torch.from_numpy(scored)
+    found = task.measure(case["pruned"], case["after"], batch)
+    counted = (mask & batch["scored"]).double()
+    assert found["n"].tolist() == counted.sum(1).tolist()
+    logq = log_probabilities(case, "pruned", "after")
+    nll = -logq.gather(-1, case["tokens"][:, 1:, None])[..., 0]
+    np.testing.assert_allclose(found["nll"], (nll * counted).sum(1), rtol=1e-9, atol=1e-12)
+    where, known = task.known(batch)
+    assert int(where.sum()) == len(known["target"]) == int(counted.sum())
