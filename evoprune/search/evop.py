@@ -1,5 +1,6 @@
 """EvoP: a genetic algorithm over masks of one sparsity (Wu et al., 2025)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,22 +84,23 @@ class EvopCorrected(_Genetic):
 
     Attributes:
         swap_rate: the chance of each child to swap two variables.
-        elite: the best of all that enter each generation unchanged.
+        elite: the best of all that enter each generation unchanged, as a share of it.
     """
 
-    swap_rate: float = 0.5
-    elite: int = 1
+    swap_rate: float = 0.2
+    elite: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.swap_rate <= 1:
             raise ValueError(f"swap_rate is {self.swap_rate}; it must lie in [0, 1]")
-        if not 0 <= self.elite < self.pop_size:
-            raise ValueError(f"elite is {self.elite}; it must be less than pop_size, none negative")
+        if not 0 <= self.elite < 1:
+            raise ValueError(f"elite is {self.elite}; it must lie in [0, 1)")
 
     def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
         """Returns the search at its start."""
-        return EvopStepper(self, problem, starts, seed, self.elite)
+        elite = min(math.ceil(self.elite * self.pop_size), self.pop_size - 1)
+        return EvopStepper(self, problem, starts, seed, elite)
 
     def mutated(self, problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns candidates with their count repaired, some after a swap."""
