@@ -1,7 +1,7 @@
 """What a search takes on workers that nobody has yet: arithmetic, not measurement.
 
-Memory is what the staged runner holds: the weights, the states of one micro-batch on their way
-through a block, and one piece of logits. Seconds are those of one dense pass, scaled.
+Memory is what the staged runner holds: the weights, the states of one micro-batch between blocks
+and those that are kept, and one piece of logits. Seconds are those of one dense pass, scaled.
 """
 
 import math
@@ -30,6 +30,7 @@ class Sizes:
         hidden: width of the state between two blocks.
         widest: largest width inside a block.
         vocabulary: logits per position.
+        blocks: stages between embedding and head.
     """
 
     weights: float
@@ -38,14 +39,16 @@ class Sizes:
     hidden: int
     widest: int
     vocabulary: int
+    blocks: int
 
     @classmethod
-    def of(cls, table: CostTable, vocabulary: int, itemsize: int) -> "Sizes":
+    def of(cls, table: CostTable, vocabulary: int, blocks: int, itemsize: int) -> "Sizes":
         """Returns the sizes that a cost table tells.
 
         Args:
             table: of a network whose head is a matrix (vocabulary, hidden).
             vocabulary: rows of that matrix.
+            blocks: stages between embedding and head.
             itemsize: bytes of a number.
         """
         shapes = {
@@ -66,6 +69,7 @@ class Sizes:
             hidden=next(shape[1] for shape, _ in matrices if shape[0] == vocabulary),
             widest=max(max(shape) for shape, row in matrices if row.gates and row.tensor),
             vocabulary=vocabulary,
+            blocks=blocks,
         )
 
 
@@ -75,7 +79,8 @@ class Memory:
 
     Attributes:
         weights: of the base: mapped once per node, or one copy on each worker's accelerator.
-        states: of one micro-batch: in and out of a block, and what is widest within it.
+        states: of one micro-batch after every block, and what is widest within one; and those that
+            are kept for candidates that begin alike.
         logits: of the positions that are scored at once, in float32, and one working copy.
         examples: the calibration set with the dense model's reference.
     """
@@ -97,7 +102,12 @@ class Memory:
 
 
 def memory(
-    sizes: Sizes, batch_tokens: int, logits_at_once: int, positions: int, tokens: float
+    sizes: Sizes,
+    batch_tokens: int,
+    logits_at_once: int,
+    positions: int,
+    tokens: float,
+    boundary_mb: int,
 ) -> Memory:
     """Returns what one worker holds.
 
@@ -107,12 +117,13 @@ def memory(
         logits_at_once: that are held, in numbers.
         positions: that are scored at once at least.
         tokens: of the calibration set.
+        boundary_mb: ``workers.boundary_mb``.
     """
-    inside = 2 * sizes.hidden + 3 * sizes.widest
+    inside = (sizes.blocks + 2) * sizes.hidden + 3 * sizes.widest
     rows = max(positions, logits_at_once // sizes.vocabulary)
     return Memory(
         weights=sizes.weights,
-        states=float(batch_tokens * inside * sizes.itemsize),
+        states=float(batch_tokens * inside * sizes.itemsize + (boundary_mb << 20)),
         logits=float(2 * rows * sizes.vocabulary * 4),
         examples=tokens * TOKEN,
     )

@@ -53,7 +53,8 @@ def compare(config: Config, dtype: str, count: int = 24, seed: int = 0) -> Compa
 
     own = config.model.dtype
     with tempfile.TemporaryDirectory(prefix="evoprune-dtype-") as scratch:
-        workers, measured = {}, ()
+        workers: dict[str, Worker] = {}
+        measured: tuple[str, ...] = ()
         for name in (own, dtype):
             model = config.model.model_copy(update={"dtype": name})
             output = str(Path(scratch) / name)

@@ -47,7 +47,7 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
             seconds = time.perf_counter() - began
             tokens = [worker.tokens(problem.space.dense, rung=r.index) for r in session.rungs]
             base = (session.folder.ranks / "base.safetensors").stat().st_size
-            held = _memory(worker, tokens[-1])
+            held = _memory(worker, tokens[-1], spec.boundary_mb)
         finally:
             session.close()
     count = worker_count(checked)
@@ -110,7 +110,7 @@ def _n_eval(config: Config) -> int:
     return config.search.n_eval or _together(config) * (config.search.n_gen or 1)
 
 
-def _memory(worker: Any, tokens: float) -> arithmetic.Memory | None:
+def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory | None:
     """Returns what a worker holds by arithmetic; None of a network that is not run in stages."""
     from evoprune.evaluation.runner import StagedRunner
     from evoprune.families.stages import BATCH_TOKENS
@@ -119,8 +119,11 @@ def _memory(worker: Any, tokens: float) -> arithmetic.Memory | None:
     if not isinstance(worker.runner, StagedRunner):
         return None
     itemsize = next(worker.model.parameters()).element_size()
-    sizes = arithmetic.Sizes.of(worker.table, worker.runner.stages.vocabulary, itemsize)
-    return arithmetic.memory(sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens)
+    stages = worker.runner.stages
+    sizes = arithmetic.Sizes.of(worker.table, stages.vocabulary, stages.n_blocks, itemsize)
+    return arithmetic.memory(
+        sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens, boundary_mb
+    )
 
 
 def _scale(

@@ -46,6 +46,7 @@ def test_a_model_of_eight_billion_is_counted_without_its_weights():
         hidden=4096,
         widest=14336,
         vocabulary=128_256,
+        blocks=32,
     )
     assert (found.genes, found.tokens) == (96, 128 * 2048)
 
@@ -72,7 +73,8 @@ def test_weights_and_states_of_a_real_network_are_what_the_arithmetic_says(tiny_
 
     model = load_model(str(tiny_llama_untied))
     table = Decoder().table(model, 32)
-    sizes = arithmetic.Sizes.of(table, model.lm_head.weight.shape[0], 4)
+    blocks = model.config.num_hidden_layers
+    sizes = arithmetic.Sizes.of(table, model.lm_head.weight.shape[0], blocks, 4)
     assert sizes.weights == sum(p.numel() * 4 for p in model.parameters())
     assert sizes.widest == model.config.intermediate_size
 
@@ -81,9 +83,9 @@ def test_weights_and_states_of_a_real_network_are_what_the_arithmetic_says(tiny_
     features = forward(stages, torch.zeros((2, 16), dtype=torch.long))
     assert features.shape[-1] == sizes.hidden and seen[0].shape[-1] == sizes.widest
     assert stages.logits(features).shape[-1] == sizes.vocabulary
-    held = arithmetic.memory(sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, 384)
-    per_token = 2 * features[0, 0].nbytes + 3 * seen[0][0, 0].nbytes
-    assert held.states == BATCH_TOKENS * per_token
+    held = arithmetic.memory(sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, 384, 5)
+    per_token = (blocks + 2) * features[0, 0].nbytes + 3 * seen[0][0, 0].nbytes
+    assert held.states == BATCH_TOKENS * per_token + (5 << 20)
     assert held.logits == 2 * (LOGITS_AT_ONCE // 320) * 320 * 4
 
 

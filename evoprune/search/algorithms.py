@@ -101,6 +101,7 @@ class Nsga2:
         n_offsprings: candidates of a generation; as many as the population by default.
         crossover: ``uniform`` (MO-EvoPruneDeepTL) or ``two_point`` (EvoP).
         mutation_rate: the chance of each variable to change; 1/n_var by default.
+        crossover_rate: the chance of each pair of parents to be crossed.
         enumerates: whether a space no larger than the budget is listed instead.
     """
 
@@ -110,6 +111,7 @@ class Nsga2:
     n_offsprings: int | None = None
     crossover: Literal["uniform", "two_point"] = "uniform"
     mutation_rate: float | None = None
+    crossover_rate: float = 0.9
 
     def __post_init__(self) -> None:
         if self.pop_size < 4:
@@ -118,6 +120,8 @@ class Nsga2:
             raise ValueError(f"n_offsprings is {self.n_offsprings}; it must be at least 1")
         if self.mutation_rate is not None and not 0 < self.mutation_rate <= 1:
             raise ValueError(f"mutation_rate is {self.mutation_rate}; it must lie in (0, 1]")
+        if not 0 <= self.crossover_rate <= 1:
+            raise ValueError(f"crossover_rate is {self.crossover_rate}; it must lie in [0, 1]")
 
     def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
         """Returns the search at its start."""
@@ -147,7 +151,9 @@ class Nsga2:
 
         from evoprune.search.operators import LevelMutation
 
-        cross = UniformCrossover() if self.crossover == "uniform" else PointCrossover(n_points=2)
+        made: Any = UniformCrossover if self.crossover == "uniform" else PointCrossover
+        points = {"n_points": 2} if self.crossover == "two_point" else {}
+        cross = made(prob=self.crossover_rate, **points)
         return {"crossover": cross, "mutation": LevelMutation(self.mutation_rate)}
 
 
@@ -204,13 +210,14 @@ class SmsEmoa(Nsga2):
 class MoEvoPrune(Nsga2):
     """``moevoprune``: NSGA-II with MO-EvoPruneDeepTL's settings (Poyatos et al., 2023).
 
-    30 candidates, 2 children a generation, uniform crossover, a bit in n flipped; use it with
-    ``warm_starts: []`` and ``n_eval: 200``. Its start population has random densities; ours are
-    stratified, and nothing is evaluated twice.
+    30 candidates, 2 children a generation, uniform crossover of every pair, a bit in n flipped;
+    use it with ``warm_starts: []`` and ``n_eval: 200``. Its start population has random densities;
+    ours are stratified, and nothing is evaluated twice.
     """
 
     pop_size: int = 30
     n_offsprings: int | None = 2
+    crossover_rate: float = 1.0
 
 
 class PymooStepper:

@@ -16,15 +16,21 @@ class OnePlusLambda:
     """``one_plus_lambda``: EvoPress' (1+λ) search of the first measured objective at one sparsity.
 
     64 random candidates at the edge of the budgets, then the best and 32 offspring of it a
-    generation; an offspring swaps one to three levels (the smaller of two draws). Its staged
-    tokens are ``rungs``: ``[{samples: …, keep: 0.0625}, {samples: …}]`` takes 2 of 32 further.
-    The slices are fixed here, so that values of different generations can be compared.
+    generation; an offspring swaps one to three levels within a kind of gene (the smaller of two
+    draws). Its staged tokens are ``rungs``: ``[{samples: …, keep: 0.0625}, {samples: …}]`` takes 2
+    of 32 further. With k of n blocks removed, its code runs k·(n − k)/1.5 generations after the
+    first; say so by ``n_gen``.
+
+    It differs from that code in three ways. There every stage draws fresh tokens and scores the
+    parent again; here slices are fixed, so that values of all generations can be compared and
+    nothing is evaluated twice. There the first 64 are scored on the low stage only; here 4 of them
+    reach the top, where the parent's value comes from. There a candidate may come back; here not.
 
     Attributes:
         initial: random candidates at the start.
         offspring: candidates of a generation.
         max_swaps: the most swaps of an offspring.
-        share: level steps removed where no budget says how many, as a share of all.
+        share: level steps of every kind of gene that are removed where no budget says how many.
     """
 
     initial: int = 64

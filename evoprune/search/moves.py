@@ -75,11 +75,12 @@ def at_edge(problem: Problem, X: np.ndarray, share: float, rng: np.random.Genera
         problem: what is searched. Where it has budgets, they are just met: no single level can
             be given back without breaking one.
         X: candidates (P, n_var).
-        share: of all level steps, to be removed where there is no budget.
+        share: of the level steps of every kind of gene, to be removed where there is no budget;
+            rounded up (EvoP's ⌈L·sparsity⌉; EvoPress removes as many attentions as MLPs).
         rng: of every choice.
     """
     if not problem.budgets:
-        return _counted(problem.space, X, int(np.ceil(share * problem.space.upper.sum())), rng)
+        return _counted(problem.space, X, share, rng)
     X = repair(problem, X, rng)
     order = rng.permuted(np.tile(np.arange(problem.space.n_var), (len(X), 1)), axis=1)
     rows = np.arange(len(X))
@@ -96,18 +97,21 @@ def at_edge(problem: Problem, X: np.ndarray, share: float, rng: np.random.Genera
     return X
 
 
-def _counted(space: Space, X: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns candidates with exactly ``count`` level steps removed where the space has them."""
-    X = space.canonical(X)
+def _counted(space: Space, X: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns candidates with exactly ⌈share⌉ of each group's steps removed, where it has them."""
+    X, group = space.canonical(X), groups(space)
+    member = (group[:, None] == np.arange(group.max() + 1)).astype(np.int64)
+    # A share such as 0.07 of 100 steps is 7 of them, whatever its product rounds to.
+    counts = np.ceil(share * (space.upper @ member) - 1e-9).astype(np.int64)
     for _ in range(4 * int(space.upper.sum())):
         open_ = ~space.covered(X)
-        excess = X.sum(axis=1) - count
-        movable = np.where(excess[:, None] > 0, X > 0, (space.upper > X) & open_)
-        movable &= (excess != 0)[:, None]
+        excess = (X @ member - counts)[:, group]
+        movable = np.where(excess > 0, X > 0, (excess < 0) & (space.upper > X) & open_)
         can = np.flatnonzero(movable.any(axis=1))
         if not len(can):
             break
         order = np.where(movable[can], rng.random((len(can), space.n_var)), np.inf)
-        X[can, order.argmin(axis=1)] -= np.sign(excess[can])
+        at = order.argmin(axis=1)
+        X[can, at] -= np.sign(excess[can, at])
         X = space.canonical(X)
     return X

@@ -94,6 +94,24 @@ class Problem:
         return found
 
     @cached_property
+    def touched(self) -> np.ndarray:
+        """Which variables change the cost that each budget bounds, boolean (B, n_var).
+
+        Each is moved to its last level alone, from the dense model.
+        """
+        space = self.space
+        found = np.zeros((len(self.budgets), space.n_var), dtype=bool)
+        for at in range(0, space.n_var, 256):  # thousands of bits make a large square
+            moved = np.arange(at, min(at + 256, space.n_var))
+            alone = np.zeros((len(moved), space.n_var), dtype=np.int64)
+            alone[np.arange(len(moved)), moved] = space.upper[moved]
+            alone = np.concatenate([space.corners[:1], space.canonical(alone)])
+            for row, budget in enumerate(self.budgets):
+                costs = self.cost(budget.name, alone)
+                found[row, moved] = costs[1:] != costs[0]
+        return found
+
+    @cached_property
     def _scales(self) -> list[tuple[float, float]]:
         """For each budget the dense value, and how far it is from that of removing all."""
         ends = self.space.corners

@@ -11,8 +11,8 @@ def repair(problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndar
     """Returns canonical candidates (P, n_var) that meet every budget where that is possible.
 
     Each is moved level by level in an order drawn for it, up or down as the budget that it breaks
-    most demands, and no further than that budget needs. EvoP's repair flips random bits the same
-    way (its ``fix``).
+    most demands, and no further than that budget needs; of several budgets, only by what counts
+    for that one. EvoP's repair flips random bits the same way (its ``fix``).
     """
     X = problem.space.canonical(X)
     if not problem.budgets:
@@ -51,6 +51,8 @@ def _moved(
     direction = problem.directions[worst][:, None]
     # What lies in a dropped site cannot be removed once more.
     left = np.where(direction > 0, np.where(space.covered(X), 0, upper - X), X)
+    telling = np.where(problem.touched[worst], left, 0)
+    left = np.where(telling.any(axis=1, keepdims=True), telling, left)
     order = np.where(step < left[:, variable], rng.random((len(X), len(variable))), np.inf)
     place = order.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     low, high = np.zeros(len(X), dtype=np.int64), left.sum(axis=1)

@@ -49,6 +49,7 @@ class Case:
         tokens: of the calibration set.
         n_eval: evaluations.
         together: of a generation.
+        boundary_mb: of states that a worker keeps.
     """
 
     sizes: arithmetic.Sizes
@@ -59,6 +60,7 @@ class Case:
     tokens: int
     n_eval: int
     together: int
+    boundary_mb: int
 
 
 def case(config: Config, folder: Path) -> Case:
@@ -73,7 +75,9 @@ def case(config: Config, folder: Path) -> Case:
     itemsize = getattr(torch, config.model.dtype).itemsize
     together = int(config.search.algorithm.options.get("pop_size", 24))
     return Case(
-        sizes=arithmetic.Sizes.of(table, model.lm_head.weight.shape[0], itemsize),
+        sizes=arithmetic.Sizes.of(
+            table, model.lm_head.weight.shape[0], model.config.num_hidden_layers, itemsize
+        ),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         genes=len(space.genes),
         candidates=space.size_text,
@@ -81,12 +85,20 @@ def case(config: Config, folder: Path) -> Case:
         tokens=config.calibration.samples * config.data.chunk_tokens,
         n_eval=config.search.n_eval or together * (config.search.n_gen or 1),
         together=together,
+        boundary_mb=config.workers.boundary_mb,
     )
 
 
 def rows(found: Case, workers: list[int], rate: float) -> list[list[str]]:
     """Returns what a search takes, a row each."""
-    held = arithmetic.memory(found.sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, found.tokens)
+    held = arithmetic.memory(
+        found.sizes,
+        BATCH_TOKENS,
+        LOGITS_AT_ONCE,
+        MIN_POSITIONS,
+        found.tokens,
+        found.boundary_mb,
+    )
     dense = found.sizes.flops * found.tokens / rate
     show = arithmetic.gigabytes
     journal = arithmetic.journal_bytes(found.n_eval, found.genes)

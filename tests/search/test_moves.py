@@ -1,11 +1,16 @@
 """Level steps and resets, swaps, and candidates at the edge of their budgets."""
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import flat
 
+from evoprune.constraints import parse_constraints
+from evoprune.costs import CostTable, Row, fixed
 from evoprune.search.moves import at_edge, groups, mutated, swapped
 from evoprune.search.repair import repair
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
@@ -18,6 +23,42 @@ MADE = {
     "bits": flat((4,), 12),
 }
 spaces = st.sampled_from(sorted(MADE))
+
+
+LIMITED = ("params", "flops")
+
+
+def kinds(made):
+    """Returns the kind of site of each variable."""
+    return np.array([made.space.sites[gene.sites[0]].kind for gene in made.space.genes])
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many sites of one kind are dropped."""
+
+    kind: str
+    goal: ClassVar[str] = "max"
+    unit: ClassVar[str] = "sites"
+    deterministic: ClassVar[bool] = True
+
+    def costs(self, table, space, X):
+        here = [space.sites[gene.sites[0]].kind == self.kind for gene in space.genes]
+        return X[:, here].sum(axis=1).astype(float)
+
+
+def counted_parts(attn, mlp):
+    """Returns a problem of attentions and MLPs, exactly so many of each to be dropped."""
+    made = problem(12, PARTS)
+    counts = {"attn": attn, "mlp": mlp}
+    measures = {f"{op}{kind}": Removed(kind) for op in ("least_", "most_") for kind in counts}
+    bounds = {
+        name: f"{'>=' if name.startswith('least') else '<='}{counts[name.split('_')[1]]}"
+        for name in measures
+    }
+    return replace(
+        made, constraints=parse_constraints(bounds), measures={**made.measures, **measures}
+    )
 
 
 def drawn(made, seed, count=8):
@@ -90,7 +131,17 @@ def test_without_a_budget_a_share_of_the_levels_is_removed_exactly(name, share, 
     made = MADE[name]
     X, rng = drawn(made, seed)
     X = at_edge(made, X, share, rng)
-    assert (X.sum(axis=1) == int(np.ceil(share * made.space.upper.sum()))).all()
+    for group in np.unique(groups(made.space)):
+        of_group = groups(made.space) == group
+        count = np.ceil(share * made.space.upper[of_group].sum() - 1e-9)
+        assert (X[:, of_group].sum(axis=1) == count).all()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.07, 7), (0.29, 29), (0.071, 8), (1.0, 100)])
+def test_a_share_is_rounded_up_and_not_by_rounding(share, count):
+    made = problem(100, (BLOCKS,))
+    X = at_edge(made, made.space.corners, share, np.random.default_rng(0))
+    assert X.sum(axis=1).tolist() == [count, count]
 
 
 @settings(max_examples=15)
@@ -110,3 +161,68 @@ def test_repair_goes_no_further_than_a_budget_needs(seed):
     X, rng = drawn(made, seed, 20)
     before, after = X.sum(axis=1), repair(made, X, rng).sum(axis=1)
     assert (after == np.maximum(before, 10)).all()
+
+
+def two_prices(params, flops, layers=24, levels=5):
+    """Returns a space of widths whose parameters grow with depth while their FLOPs shrink.
+
+    As in a convolutional network: a weight of an early layer is used at many positions (FALCON).
+    """
+    made = flat([levels] * layers)
+    positions = 2.0 ** -(np.arange(layers) // 6)
+    rows = tuple(
+        Row(row.name, (*row.dims, fixed(int(4 / at))), (), {"params": 1.0, "flops": 4 * at})
+        for row, at in zip(made.table.rows, positions**2, strict=True)
+    )
+    bounds = {"params": f"<={params}%", "flops": f"<={flops}%"}
+    return replace(made, table=CostTable(rows), constraints=parse_constraints(bounds))
+
+
+@settings(max_examples=10)
+@given(st.integers(35, 85), st.integers(35, 85), SEEDS)
+def test_two_budgets_on_widths_are_met_tightly_by_different_candidates(params, flops, seed):
+    made = two_prices(params, flops)
+    X, rng = drawn(made, seed, 60)
+    X = at_edge(made, X, 0.5, rng)
+    assert (made.budget_violation(X) == 0).all()
+    assert len(np.unique(X, axis=0)) == 60
+    limits = {"params": params, "flops": flops}
+    used = np.stack([made.cost(n, X) / made.cost(n, made.space.corners[:1]) for n in limits])
+    left = np.array([[params], [flops]]) / 100 - used
+    # One step of the dearest layer is 2 % of the parameters, or of the FLOPs.
+    assert left.min(axis=0).max() <= 0.03
+    # The candidates do not agree on which layers pay for it.
+    assert np.mean(X.std(axis=0) > 0.3) >= 0.8
+
+
+def test_where_both_budgets_can_bind_both_do_in_some_candidates():
+    made = two_prices(60, 60)
+    X, rng = drawn(made, 0, 200)
+    X = at_edge(made, X, 0.5, rng)
+    tight = [made.cost(n, X) / made.cost(n, made.space.corners[:1]) > 0.585 for n in LIMITED]
+    assert all(one.mean() > 0.3 for one in tight)
+    assert np.mean(tight[0] & tight[1]) > 0.1
+
+
+@given(st.integers(0, 12), st.integers(0, 12), SEEDS)
+def test_exact_counts_of_two_kinds_are_met_by_touching_only_what_counts(attn, mlp, seed):
+    made = counted_parts(attn, mlp)
+    X, rng = drawn(made, seed, 20)
+    Y = repair(made, X, rng)
+    is_attn = kinds(made) == "attn"
+    assert (Y[:, is_attn].sum(axis=1) == attn).all()
+    assert (Y[:, ~is_attn].sum(axis=1) == mlp).all()
+    # Nothing is moved beyond what the counts ask for.
+    for part, count in ((is_attn, attn), (~is_attn, mlp)):
+        before = X[:, part].sum(axis=1)
+        assert (np.abs(Y - X)[:, part].sum(axis=1) == np.abs(before - count)).all()
+
+
+def test_what_a_budget_touches_is_what_its_cost_depends_on():
+    made = counted_parts(3, 4)
+    of_attn = kinds(made) == "attn"
+    expected = [of_attn, ~of_attn, of_attn, ~of_attn]
+    assert made.touched.tolist() == [one.tolist() for one in expected]
+    assert problem(3, (BLOCKS,), params="<=70%").touched.all()
+    bits = flat((), 600, params="<=70%")  # more variables than are looked at together
+    assert bits.touched.all()
