@@ -17,7 +17,8 @@ class OnePlusLambda:
 
     64 random candidates at the edge of the budgets, then the best and 32 offspring of it a
     generation; an offspring swaps one to three levels (the smaller of two draws). Its staged
-    tokens are ``rungs``: ``[{samples: …, keep: 0.0625}, {samples: …}]`` takes 2 of 32 further.
+    tokens are ``rungs``: ``[{samples: …, keep: 0.0625}, {samples: …}]`` takes 2 of 32 further (and
+    4 of the first 64), by that objective alone; the parent is compared on top-rung values only.
     The slices are fixed here, so that values of different generations can be compared.
 
     Attributes:
