@@ -74,7 +74,8 @@ class Progress:
     ``tokens`` are dense-equivalent tokens, every row of a pattern counted once; ``idle`` counts
     generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
     and the rungs; ``climbs`` are the values of what reached the top rung, lowest rung first, and
-    ``sizes`` its FLOPs relative to the dense model.
+    ``sizes`` its FLOPs relative to the dense model; ``agreements`` say how each rung but the top
+    ranks them.
     """
 
     problem: Problem
@@ -89,11 +90,7 @@ class Progress:
     climbs: list[tuple[Mapping[str, float], ...]] = field(default_factory=list)
     sizes: list[float] = field(default_factory=list)
     rungs: tuple[str, ...] = ()
-
-    @property
-    def agreements(self) -> list[Agreement]:
-        """How each rung but the top ranks as the top does."""
-        return agreements(self.climbs, self.sizes, self.rungs, self.problem.measured)
+    agreements: list[Agreement] = field(default_factory=list)
 
     @property
     def F(self) -> np.ndarray:
@@ -164,6 +161,9 @@ def search(
         for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
             climb.take(rung, above is not None and above.grows, observe)
         progress.n_gen += 1
+        progress.agreements = agreements(
+            progress.climbs, progress.sizes, progress.rungs, problem.measured
+        )
         observe(progress, None)
         if budget.patience is not None:
             now = progress.hypervolume

@@ -246,3 +246,17 @@ def test_spaced_needs_only_tokens_and_lengths():
     arrays = {"tokens": np.zeros((2, 9)), "lengths": np.array([9, 3])}
     found = CausalLM().spaced(arrays, 4, np.array([0.0, 0.9]))["scored"]
     assert found.astype(int).tolist() == [[1, 0, 1, 0, 1, 0, 1, 0], [1, 1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_the_rest_of_several_passes_begins_where_each_ended():
+    def made(count: int) -> Pass:
+        rows = np.arange(count)
+        return Pass({"x": rows * 10}, rows, np.ones(count, np.int64))
+
+    examples = Examples({"clean": made(6), "near": made(4)})
+    rest = examples.after({"clean": 4, "near": 3})
+    assert {name: one.arrays["x"].tolist() for name, one in rest.passes.items()} == {
+        "clean": [40, 50],
+        "near": [30],
+    }
+    assert np.shares_memory(rest.clean.arrays["x"], examples.clean.arrays["x"])
