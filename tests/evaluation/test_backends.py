@@ -185,8 +185,7 @@ def test_a_driver_outside_of_the_cluster_gives_the_same_files(tiny_config, tmp_p
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    for limit in ("INITIAL_CONNECTION_TIMEOUT_S", "SERVER_CHECK_CHANNEL_TIMEOUT_S"):
-        monkeypatch.setenv(f"RAY_CLIENT_{limit}", "120")  # it starts processes of its own
+    monkeypatch.setenv("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "30")
     here = evoprune.search(tiny_config(output=str(tmp_path / "here")), quiet=True)
     arguments = {"num_cpus": 2, "ray_client_server_port": 20098}
     cluster = Cluster(initialize_head=True, head_node_args=arguments)
@@ -196,7 +195,11 @@ def test_a_driver_outside_of_the_cluster_gives_the_same_files(tiny_config, tmp_p
     config.write_text(yaml.safe_dump(settings))
     try:
         command = [sys.executable, "-m", "evoprune.cli", "search", str(config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        for _ in range(4):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            # Ray's server for clients may fail to fork ("skipping fork() handlers" in its log).
+            if "Initialization failure from server" not in done.stderr:
+                break
     finally:
         cluster.shutdown()
     assert done.returncode == 0, done.stderr
