@@ -66,8 +66,10 @@ class Sizes:
             weights=total["bytes"],
             flops=total["flops"],
             itemsize=itemsize,
-            hidden=next(shape[1] for shape, _ in matrices if shape[0] == vocabulary),
-            widest=max(max(shape) for shape, row in matrices if row.gates and row.tensor),
+            hidden=max((shape[1] for shape, _ in matrices if shape[0] == vocabulary), default=0),
+            widest=max(
+                (max(shape) for shape, row in matrices if row.gates and row.tensor), default=0
+            ),
             vocabulary=vocabulary,
             blocks=blocks,
         )

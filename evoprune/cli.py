@@ -38,6 +38,10 @@ Plugins = Annotated[
 ]
 
 
+# As the columns of a front begin.
+SPLITS = ("search", "val", "report")
+
+
 def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[str]:
     found = list(overrides or [])
     if plugins:
@@ -91,9 +95,12 @@ def front(
     split: Annotated[str, typer.Option(help="search, val or report.")] = "report",
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
+    from evoprune.errors import ConfigError, did_you_mean
     from evoprune.many import compare
     from evoprune.many import merged as merge
 
+    if split not in SPLITS:
+        raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
     merged = merge(runs)
     columns = [f"{split}_{goal}" for goal in merged.goals]
     known = merged.columns()

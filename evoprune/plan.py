@@ -103,23 +103,31 @@ def _rows(
 
 def _together(config: Config) -> int:
     """Returns how many candidates the algorithm asks for at once."""
+    if config.search.algorithm.type == "exhaustive":
+        return _n_eval(config)
+    return _population(config)
+
+
+def _population(config: Config) -> int:
     return int(config.search.algorithm.options.get("pop_size", 24))
 
 
 def _n_eval(config: Config) -> int:
-    return config.search.n_eval or _together(config) * (config.search.n_gen or 1)
+    return config.search.n_eval or _population(config) * (config.search.n_gen or 1)
 
 
 def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory | None:
-    """Returns what a worker holds by arithmetic; None of a network that is not run in stages."""
+    """Returns what a worker holds by arithmetic; None of what is no language model in stages."""
     from evoprune.evaluation.runner import StagedRunner
     from evoprune.families.stages import BATCH_TOKENS
     from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
 
     if not isinstance(worker.runner, StagedRunner):
         return None
-    itemsize = next(worker.model.parameters()).element_size()
     stages = worker.runner.stages
+    if not hasattr(stages, "vocabulary"):
+        return None
+    itemsize = next(worker.model.parameters()).element_size()
     sizes = arithmetic.Sizes.of(worker.table, stages.vocabulary, stages.n_blocks, itemsize)
     return arithmetic.memory(
         sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens, boundary_mb

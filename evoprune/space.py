@@ -335,9 +335,9 @@ class Space:
     def from_json(cls, data: Mapping[str, Any]) -> "Space":
         """Returns the space that ``to_json`` wrote."""
         sites = [Site(*row) for row in data["sites"]]
-        double, count = Counter(site.name for site in sites).most_common(1)[0]
-        if count > 1:
-            raise SpaceError(f"The site '{double}' stands {count} times.", "Name each site once.")
+        for name, count in Counter(site.name for site in sites).items():
+            if count > 1:
+                raise SpaceError(f"The site '{name}' stands {count} times.", "Name each site once.")
         genes = tuple(
             Gene(
                 gene["name"],

@@ -285,6 +285,14 @@ def test_other_verbs_speak_the_same_way(say, monkeypatch):
     )
 
 
+def test_a_split_that_there_is_not(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["evoprune", "front", str(tmp_path), "--split", "reprot"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    expected = lines("There is no split 'reprot'.", "Did you mean 'report'?")
+    assert (stop.value.code, capsys.readouterr().err) == (2, expected)
+
+
 def test_a_missing_configuration_as_a_process():
     command = [sys.executable, "-m", "evoprune.cli", "search", "experiments/quikstart/config.yaml"]
     root = Path(cli.__file__).parents[1]

@@ -285,7 +285,8 @@ def _start(demand: Demand, each: Mapping[str, float]) -> tuple[Any, bool]:
     try:
         _knock(demand.address)
         with _own_sigterm(), open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
-            ray.init(address=demand.address, **settings)
+            # "local": without an address Ray would join whatever cluster runs on this machine.
+            ray.init(address=demand.address or "local", **settings)
     except Exception as error:  # whatever Ray raises: of a connection, of its own processes
         where = f"at '{demand.address}' cannot be reached" if demand.address else "cannot start"
         raise EvopruneError(

@@ -18,8 +18,8 @@ class OnePlusLambda:
     64 random candidates at the edge of the budgets, then the best and 32 offspring of it a
     generation; an offspring swaps one to three levels within a kind of gene (the smaller of two
     draws). Its staged tokens are ``rungs``: ``[{samples: …, keep: 0.0625}, {samples: …}]`` takes 2
-    of 32 further, by that objective alone. With k of n blocks removed, its code runs k·(n − k)/1.5 generations after the
-    first; say so by ``n_gen``.
+    of 32 further, by that objective alone. With k of n blocks removed, its code runs k·(n − k)/1.5
+    generations after the first; say so by ``n_gen``.
 
     It differs from that code in three ways. There every stage draws fresh tokens and scores the
     parent again; here slices are fixed, so that values of all generations can be compared and

@@ -3,16 +3,21 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import pytest
+import yaml
 
 import evoprune
 from evoprune.config import load_config
 from evoprune.console import Console
 from evoprune.errors import EvopruneError
+from evoprune.evaluation import ray_pool
 from evoprune.evaluation.local import LocalEvaluator
 from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 from evoprune.journal import read_journal
@@ -99,6 +104,113 @@ def test_a_killed_ray_worker_costs_no_evaluation(tiny_config):
     finally:
         pool.close()
     assert {e.pattern.id: e.values for e in found} == expected
+
+
+class MadeActor:
+    """An actor that says nothing."""
+
+    ready = SimpleNamespace(remote=object)
+
+
+class MadeRay:
+    """Takes in what Ray is asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def cluster_resources(self):
+        return {"CPU": 4.0, "GPU": 2.0, "fast": 1.0}
+
+    def remote(self, kind):
+        return self
+
+    def options(self, **asked):
+        self.asked.append(asked)
+        return SimpleNamespace(remote=lambda spec: MadeActor())
+
+    def kill(self, worker):
+        pass
+
+
+def test_actors_are_asked_for_as_configured(tiny_config, monkeypatch):
+    made = MadeRay()
+    monkeypatch.setattr(ray_pool, "_start", lambda demand, each: (made, False))
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    environment = {"env_vars": {"A": "1"}, "pip": ["evoprune-mine"]}
+    demand = Demand(2, 1.5, 0.25, {"fast": 0.5}, address="auto", runtime_env=environment)
+    crew = ray_pool._Actors(session.spec, demand)
+    crew.start()
+    crew.close()
+    (asked,) = made.asked
+    assert asked["runtime_env"] == environment
+    assert (asked["num_cpus"], asked["num_gpus"], asked["resources"]) == (1.5, 0.25, {"fast": 0.5})
+    assert asked["max_restarts"] == asked["max_task_retries"] == 0, "the pool sends again itself"
+
+
+@pytest.mark.parametrize(("address", "given"), [(None, "local"), ("auto", "auto")])
+def test_without_an_address_no_cluster_that_runs_here_is_joined(
+    tiny_config, monkeypatch, address, given
+):
+    import ray
+
+    asked = []
+
+    def init(**settings):
+        asked.append(settings)
+        raise RuntimeError("stopped here")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    with pytest.raises(EvopruneError, match="stopped here"):
+        RayEvaluator(session.spec, Demand(2, address=address))
+    assert asked[0]["address"] == given
+    assert ("num_cpus" in asked[0]) == (address is None), "a cluster knows what it has"
+
+
+@pytest.mark.slow
+def test_a_runtime_env_reaches_the_actors(tiny_config):
+    session = open_session(load_config(tiny_config()), Console(stream=None))
+    session.close()
+    demand = Demand(1, runtime_env={"env_vars": {"EVOPRUNE_MARK": "passed on"}})
+    pool = RayEvaluator(session.spec, demand)
+    try:
+        list(pool.evaluate(Request([session.problem.space.dense])))
+        (pid,) = pool.pids
+        assert b"EVOPRUNE_MARK=passed on" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_driver_outside_of_the_cluster_gives_the_same_files(tiny_config, tmp_path, monkeypatch):
+    pytest.importorskip("grpc")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "30")
+    here = evoprune.search(tiny_config(output=str(tmp_path / "here")), quiet=True)
+    arguments = {"num_cpus": 2, "ray_client_server_port": 20098}
+    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    config = tmp_path / "outside.yaml"
+    workers = {"backend": "ray", "count": 2, "address": "ray://127.0.0.1:20098"}
+    settings = tiny_config(workers=workers, output=str(tmp_path / "outside"))
+    config.write_text(yaml.safe_dump(settings))
+    try:
+        command = [sys.executable, "-m", "evoprune.cli", "search", str(config)]
+        for _ in range(4):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            # Ray's server for clients may fail to fork ("skipping fork() handlers" in its log).
+            if "Initialization failure from server" not in done.stderr:
+                break
+    finally:
+        cluster.shutdown()
+    assert done.returncode == 0, done.stderr
+    front = (tmp_path / "outside" / "front.csv").read_bytes()
+    assert front == (here.folder.path / "front.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 import evoprune
+from evoprune import journal as journal_module
+from evoprune.errors import RunFolderError
 from evoprune.journal import read_journal
 
 # Enough work that a kill falls among evaluations.
@@ -96,7 +98,7 @@ def test_a_finished_search_starts_no_worker_and_computes_nothing(calm, monkeypat
     assert last[0] == "0" and int(last[1]) >= 40
 
 
-def test_sigterm_drains_and_the_same_command_goes_on(calm, tmp_path):
+def test_a_second_driver_is_refused_and_sigterm_drains_the_first(calm, tmp_path):
     settings, before = calm
     folder, config = tmp_path / "preempted", tmp_path / "preempted.yaml"
     config.write_text(yaml.safe_dump(settings | {"output": str(folder)}))
@@ -105,6 +107,8 @@ def test_sigterm_drains_and_the_same_command_goes_on(calm, tmp_path):
         while count(folder) < 5:
             assert driver.poll() is None, "the search ended before its signal"
             time.sleep(0.002)
+        with pytest.raises(RunFolderError, match=f"Another process .*: process {driver.pid} on"):
+            evoprune.search(str(config), quiet=True)
         driver.terminate()
         said = driver.communicate(timeout=60)[0]
     assert driver.returncode == 130 and "Stopping after what is being evaluated" in said
@@ -117,3 +121,26 @@ def test_sigterm_drains_and_the_same_command_goes_on(calm, tmp_path):
     assert (folder / "front.csv").read_bytes() == (before / "front.csv").read_bytes()
     computed = [int(n) for n, _ in COMPUTED.findall((folder / "log.txt").read_text())]
     assert computed[-1] == total - left
+
+
+def test_a_disk_that_fills_up_stops_the_search_and_costs_nothing_finished(
+    calm, tmp_path, monkeypatch
+):
+    settings, before = calm
+    folder, write, written = tmp_path / "full", journal_module.os.write, [0]
+
+    def filling(descriptor: int, data: bytes) -> int:
+        written[0] += data.count(b'"type":"evaluation"')
+        if written[0] > 10:
+            write(descriptor, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(journal_module.os, "write", filling)
+    with pytest.raises(RunFolderError, match=r"No space left on device.*give the same command"):
+        evoprune.search(settings | {"output": str(folder)}, quiet=True)
+    assert len(evaluations(folder)) == 10
+    monkeypatch.undo()
+    evoprune.search(settings | {"output": str(folder)}, quiet=True)
+    assert (folder / "front.csv").read_bytes() == (before / "front.csv").read_bytes()
+    assert max(collections.Counter(map(key, evaluations(folder))).values()) == 1

@@ -341,6 +341,25 @@ def test_sites_in_circles_without_parents_or_twice_are_no_space(rows):
         assert len(Space.from_json(data).sites) == len(rows)
 
 
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [
+        ([("a", 1, "b"), ("b", 1, "a")], "lies in itself"),
+        ([("a", 1, "a")], "lies in itself"),
+        ([("a", 1, "nowhere")], "no parent 'nowhere'"),
+        ([("a", 1, None), ("a", 2, None)], "stands 2 times"),
+        ([("a", -1, None)], "-1 units"),
+        ([], "has no genes"),
+    ],
+    ids=["cyclic parents", "own parent", "no parent", "duplicate names", "negative", "empty"],
+)
+def test_sites_that_make_no_sense_are_named(sites, said):
+    gene = {"name": "a", "sites": ["a"], "bits": 0, "options": [{"keep": 1}, {"drop": 1}]}
+    rows = [[name, "block", units, parent] for name, units, parent in sites]
+    with pytest.raises(SpaceError, match=said):
+        Space.from_json({"name": "made", "sites": rows, "genes": [gene] if sites else []})
+
+
 def test_a_site_of_two_genes_and_a_gene_of_an_unknown_site_are_refused():
     sites = {"a": Site("a", "block", 1)}
     two = Gene("x", ("a",), (Keep(1),)), Gene("y", ("a",), (Keep(1),))
