@@ -20,7 +20,8 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
     Args:
         path: the folder of the export, or of what its ``save_pretrained`` wrote; or of an
             ensemble, in its run or saved by itself.
-        dtype: of the weights, such as ``bfloat16``; as they are stored by default.
+        dtype: of the weights, such as ``bfloat16``; as they are stored by default. Not of an
+            ensemble.
         device: where the model is put.
 
     Raises:
@@ -36,6 +37,11 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
     if (folder / "ensemble.json").is_file():
         from evoprune.ensemble.module import load_ensemble
 
+        if dtype is not None:
+            raise ModelError(
+                f"'{path}' is an ensemble, which keeps the dtype of its base.",
+                "Leave the dtype out, or convert the module.",
+            )
         return load_ensemble(folder, device)
     config = _config(folder)
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):

@@ -112,14 +112,17 @@ class Ensemble:
             members = [
                 Member(**{**one, "clusters": tuple(one["clusters"])}) for one in data["members"]
             ]
+            if not members:
+                raise ValueError("no members")
             data |= {"recipe": Recipe(**data["recipe"]), "members": tuple(members)}
+            data["recipe"].check()
             return cls(**{**data, "rows": tuple(data["rows"])})
         except OSError as error:
             raise RunFolderError(
                 f"'{path}' cannot be read: {error.strerror or error}.",
                 "Give a folder that `evoprune ensemble` wrote, such as RUN/ensembles/greedy.",
             ) from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
             raise RunFolderError(
                 f"'{path}' is damaged or is no ensemble: {error!r}.", "Make it again."
             ) from error

@@ -45,7 +45,8 @@ class Recipe:
             none. The FLOPs of an ensemble are those of all its members together, of a routed one
             those of routing and of any member.
         measure: what is looked at on validation, ``nll`` or ``accuracy``.
-        size: the most members; by default 5 where a method does not say it.
+        size: the most members; by default 5 where a method does not say it. Not of ``percentile``
+            and ``routed``, which have as many as there are.
         least: the fewest members of ``greedy``.
         seed: of what is drawn.
     """
@@ -72,6 +73,17 @@ class Recipe:
         if self.measure not in ("nll", "accuracy"):
             raise ConfigError(
                 f"'{self.measure}' is no measure to choose members by.", "Use nll or accuracy."
+            )
+        if self.least < 1 or (self.least > 1 and self.method != "greedy"):
+            raise ConfigError(
+                f"At least {self.least} members cannot be asked of '{self.method}'.",
+                "Leave `least` out, or use it from 1 on with greedy.",
+            )
+        if self.size is not None and self.method in ("percentile", "routed"):
+            raise ConfigError(
+                f"The method '{self.method}' has as many members as there are, so `size` has no "
+                "effect.",
+                "Leave `size` out.",
             )
         if self.size is not None and self.size < max(1, self.least):
             raise ConfigError(
@@ -126,8 +138,9 @@ class Choice:
         return sorted(self.candidates, key=lambda i: (each[i], i))
 
     def loss(self, mixture: Mixture) -> tuple[float, float]:
-        """Returns what a mixture loses on validation."""
-        return self.predictions.loss(mixture, self.recipe.measure)
+        """Returns what a mixture loses on validation; infinitely much if it is not a number."""
+        first, nll = self.predictions.loss(mixture, self.recipe.measure)
+        return (np.inf, np.inf) if np.isnan(nll) else (first, nll)
 
 
 def parse_budget(text: str | None, metrics: Sequence[str]) -> Constraint | None:

@@ -50,17 +50,14 @@ def load_ensemble(path: str | Path, device: str = "cpu") -> nn.Module:
 
     Raises:
         RunFolderError: there is no ensemble, or it is damaged.
-        ModelError: its base is missing, or is another one.
+        ModelError: its base is missing, or is another one; or the heads are not its members'.
     """
     folder = Path(path)
     ensemble = Ensemble.read(folder)
     members, mixture = ensemble.members, mixture_of(ensemble)
     made: nn.Module
     if (folder / MEMBERS).is_file():
-        from safetensors.torch import load_file
-
-        tensors = load_file(folder / MEMBERS)
-        heads = [_under(tensors, f"{member.id}.") for member in members]
+        heads = read_heads(folder / MEMBERS, [member.id for member in members])
         made = ClassifierEnsemble(heads, mixture, _centroids(folder, mixture))
     else:
         base = _base_folder(folder)
@@ -68,6 +65,27 @@ def load_ensemble(path: str | Path, device: str = "cpu") -> nn.Module:
         built = build(ensemble, base, device)
         made = LanguageEnsemble(built, mixture, _centroids(folder, mixture))
     return made.to(device).eval().requires_grad_(False)
+
+
+def read_heads(path: Path, ids: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+    """Returns the tensors of the members whose ids these are, in their order.
+
+    Raises:
+        ModelError: the file is damaged, or lacks a member.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    remedy = "Copy the folder whole, or make the ensemble again."
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"'{path}' cannot be read: {error}.", remedy) from error
+    heads = [_under(tensors, f"{one}.") for one in ids]
+    for one, head in zip(ids, heads, strict=True):
+        if not {"features", "scale", "output.weight", "output.bias"} <= head.keys():
+            raise ModelError(f"'{path}' does not hold the member {one}.", remedy)
+    return heads
 
 
 def mixture_of(ensemble: Ensemble) -> Mixture:
@@ -109,7 +127,14 @@ class _Combined(nn.Module):
     ) -> np.ndarray:
         """Returns the cluster of each example: as told, or as looked up."""
         if clusters is not None:
-            return np.asarray(clusters, dtype=np.int64)
+            told = np.asarray(clusters, dtype=np.int64)
+            strange = sorted(set(told.ravel().tolist()) - set(self.mixture.routes))
+            if strange:
+                raise ModelError(
+                    f"No member answers for the cluster {strange[0]}.",
+                    f"Clusters are 0 to {max(self.mixture.routes)}.",
+                )
+            return told
         if self.centroids is None or embedding is None:
             raise ModelError(
                 "The clusters of the inputs are not known, and the run kept no centroids.",
@@ -118,8 +143,13 @@ class _Combined(nn.Module):
         centroids: np.ndarray = self.centroids.cpu().numpy()
         return nearest(embedding.double().cpu().numpy(), centroids)
 
-    def _route(self, clusters: np.ndarray) -> list[tuple[int, torch.Tensor]]:
+    def _route(self, clusters: np.ndarray, count: int) -> list[tuple[int, torch.Tensor]]:
         """Returns each member that is needed with the rows that it answers for."""
+        if clusters.shape != (count,):
+            raise ModelError(
+                f"There are {count} inputs, and clusters of shape {clusters.shape}.",
+                "Give one cluster for each input.",
+            )
         who = np.array([self.mixture.routes[int(cluster)] for cluster in clusters])
         return [(int(i), torch.from_numpy(np.flatnonzero(who == i))) for i in np.unique(who)]
 
@@ -157,7 +187,7 @@ class ClassifierEnsemble(_Combined):
         if not self.mixture.routes:
             logits = torch.stack([self._logits(i, features) for i in range(len(self._names))])
             return self.mixture.answer(logits, np.empty(0)).log_softmax(dim=-1)
-        routes = self._route(self._clusters(clusters, features))
+        routes = self._route(self._clusters(clusters, features), len(features))
         parts = [self._logits(i, features[rows]) for i, rows in routes]
         found = parts[0].new_empty((len(features), parts[0].shape[-1]))
         for (_, rows), part in zip(routes, parts, strict=True):
@@ -213,7 +243,9 @@ class LanguageEnsemble(_Combined):
             logits, kept = self._run(self._all, input_ids, attention_mask, caches)
             return CausalLMOutputWithPast(logits=logits, past_key_values=kept)  # type: ignore[arg-type]
         found: torch.Tensor | None = None
-        for i, rows in self._route(self._clusters_of(input_ids, attention_mask, clusters)):
+        for i, rows in self._route(
+            self._clusters_of(input_ids, attention_mask, clusters), len(input_ids)
+        ):
             mask = None if attention_mask is None else attention_mask[rows]
             part, _ = self._run([i], input_ids[rows], mask, None)
             found = part.new_empty((len(input_ids), *part.shape[1:])) if found is None else found
@@ -296,7 +328,9 @@ class LanguageEnsemble(_Combined):
             given = (input_ids, attention_mask)
             return self._continued(self._all, given, max_new_tokens, sampling)
         parts = []
-        for i, rows in self._route(self._clusters_of(input_ids, attention_mask, clusters)):
+        for i, rows in self._route(
+            self._clusters_of(input_ids, attention_mask, clusters), len(input_ids)
+        ):
             mask = None if attention_mask is None else attention_mask[rows]
             parts.append(
                 (rows, self._continued([i], (input_ids[rows], mask), max_new_tokens, sampling))

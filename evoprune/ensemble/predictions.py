@@ -46,8 +46,12 @@ class Predictions:
 
     @cached_property
     def wrong(self) -> np.ndarray:
-        """Where each pattern's most likely event is not the right one, boolean (P, M)."""
-        return (self.logits.argmax(dim=-1) != self.targets).numpy()
+        """Where each pattern's most likely event is not the right one, boolean (P, M).
+
+        Nothing is most likely where a logit is not a number: that is wrong.
+        """
+        lost = self.logits.isnan().any(dim=-1)
+        return ((self.logits.argmax(dim=-1) != self.targets) | lost).numpy()
 
     @cached_property
     def choices(self) -> np.ndarray:

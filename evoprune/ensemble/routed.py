@@ -10,14 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
+from evoprune.errors import ModelError
+
 CENTROIDS = "centroids.safetensors"
 
 
 def read_centroids(path: Path) -> np.ndarray | None:
-    """Returns the centroids (G, D) of a file; None where it does not exist."""
+    """Returns the centroids (G, D) of a file; None where it does not exist.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return load_file(path)["centroids"] if path.is_file() else None
+    try:
+        return load_file(path)["centroids"] if path.is_file() else None
+    except (SafetensorError, KeyError) as error:
+        raise ModelError(
+            f"'{path}' holds no centroids.", "Restore it from the run, or copy the folder whole."
+        ) from error
 
 
 def nearest(embedding: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -36,13 +48,15 @@ def nearest(embedding: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 def best_by_cluster(losses: np.ndarray, clusters: np.ndarray, n_clusters: int) -> dict[int, int]:
     """Returns for each cluster the position with the smallest mean loss on its examples.
 
-    A cluster without examples gets the best over all; of equals the first is taken.
+    A cluster without examples gets the best over all; of equals the first is taken. What is not a
+    number is the worst.
 
     Args:
         losses: of P patterns at M positions (P, M).
         clusters: of the positions (M,).
         n_clusters: how many clusters there are.
     """
+    losses = np.where(np.isnan(losses), np.inf, losses)
     overall = int(losses.mean(axis=1).argmin())
     routes = {}
     for cluster in range(n_clusters):

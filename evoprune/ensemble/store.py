@@ -31,7 +31,8 @@ def save_ensemble(ensemble: Ensemble, run: str | Path, path: str | Path, process
         ExportError: the path is taken, or cannot be written.
     """
     source, target = Path(run), Path(path).resolve()
-    if target.exists() and any(target.iterdir()) and not (target / FILE).is_file():
+    taken = target.is_dir() and any(target.iterdir()) and not (target / FILE).is_file()
+    if taken or target.is_file():
         raise ExportError(f"'{path}' holds something else.", "Give another folder.")
     new = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:

@@ -290,6 +290,11 @@ class HeadExporter:
         subject = HeadSubject.of(worker.family, worker.model, order.space, order.pattern)
         if verify:
             found = worker.evaluate(order.pattern, "validation")
+            if found.error is not None:
+                raise ExportError(
+                    f"The head was fitted again, and cannot be scored: {found.error}.",
+                    "Export where the search ran, with the same versions (manifest.json).",
+                )
             _check_scores(found.values, order.scores)
         return export_head(
             subject,

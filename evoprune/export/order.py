@@ -76,7 +76,7 @@ def exporter_of(family: str) -> Exporter:
     """Returns who exports the models of a family.
 
     Raises:
-        ExportError: nobody does.
+        ExportError: nobody does, or whoever the family names is not there.
     """
     place = getattr(FAMILIES.load(family), "exporter", None)
     if place is None:
@@ -85,5 +85,11 @@ def exporter_of(family: str) -> Exporter:
             "Its patterns are in front.json, by site in space.json; the family names no exporter.",
         )
     module, _, name = place.partition(":")
-    made: Exporter = getattr(importlib.import_module(module), name)()
+    try:
+        made: Exporter = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ExportError(
+            f"The exporter '{place}' of the family '{family}' is not there: {error}.",
+            "Name it as `module:class` in the family's `exporter`.",
+        ) from error
     return made

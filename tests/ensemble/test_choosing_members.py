@@ -140,6 +140,17 @@ def test_routed_is_the_best_of_each_cluster_by_brute_force():
         assert means[chosen.routes[cluster]] == min(means)
 
 
+@pytest.mark.parametrize("measure", ["nll", "accuracy"])
+@pytest.mark.parametrize("method", ["greedy", "disagreement", "percentile", "routed"])
+def test_whoever_answers_nothing_finite_is_no_member(method, measure):
+    answers = made_up(patterns=40)
+    # Right by its first class, which is what an arg-max over NaN says too.
+    answers.targets[:] = 0
+    answers.logits[0] = torch.nan
+    chosen = choose(Recipe(method, measure=measure), answers, sums(1e9, 40), 3).mixture
+    assert 0 not in chosen.members
+
+
 def test_a_cluster_without_examples_gets_the_best_over_all():
     losses = np.array([[0.0, 4.0], [1.0, 1.0]])
     assert best_by_cluster(losses, np.array([0, 0]), 2) == {0: 1, 1: 1}
@@ -168,6 +179,10 @@ def test_random_sets_differ_fit_and_depend_on_the_seed_alone():
         Recipe(measure="kl"),
         Recipe(size=0),
         Recipe(size=2, least=3),
+        Recipe(least=0),
+        Recipe("random", least=2),
+        Recipe("percentile", size=2),
+        Recipe("routed", size=2),
     ],
 )
 def test_recipes_without_sense_are_refused(recipe):

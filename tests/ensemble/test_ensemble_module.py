@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from evoprune.ensemble.combine import combine
 from evoprune.ensemble.ensemble import ensemble
@@ -12,6 +13,7 @@ from evoprune.ensemble.routed import nearest, read_centroids
 from evoprune.ensemble.store import save_ensemble
 from evoprune.errors import ExportError, ModelError
 from evoprune.families.stages import forward
+from evoprune.loading import load
 from evoprune.pattern import Pattern
 
 THREE = Recipe(least=3, size=3, budget=None)
@@ -150,6 +152,9 @@ def test_a_saved_ensemble_needs_its_run_no_more(language, tiny_language_run, tmp
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ExportError, match="something else"):
         save_ensemble(found, tiny_language_run.worker.folder, tmp_path / "other", None)
+    with pytest.raises(ExportError, match="something else"):
+        file = tmp_path / "other" / "thesis.tex"
+        save_ensemble(found, tiny_language_run.worker.folder, file, None)
 
 
 def test_another_base_is_refused(language, tiny_language_run, tmp_path):
@@ -174,3 +179,31 @@ def test_heads_answer_as_they_were_scored(method, tiny_digits_run, tmp_path):
     nll = -logp[torch.arange(len(clean)), torch.from_numpy(clean.arrays["labels"])].mean()
     row = next(r for r in found.rows if (r["name"], r["metric"]) == ("ensemble", "nll"))
     assert float(nll) == pytest.approx(row["value"], abs=1e-5)
+
+
+def test_a_dtype_is_not_asked_of_an_ensemble(language):
+    with pytest.raises(ModelError, match="dtype of its base"):
+        load(language[1], "bfloat16")
+
+
+@pytest.mark.parametrize("file", ["members.safetensors", "centroids.safetensors"])
+def test_damaged_files_of_heads_are_refused(file, tiny_digits_run, tmp_path):
+    run = tiny_digits_run
+    found, _ = made(run, Recipe("routed", budget=None), "damaged")
+    saved = save_ensemble(found, run.worker.folder, tmp_path / "saved", None)
+    for content in (b"", (saved / "ensemble.json").read_bytes(), save({"other": torch.ones(2)})):
+        (saved / file).write_bytes(content)
+        with pytest.raises(ModelError, match=file):
+            load_ensemble(saved)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "message"),
+    [([0, 9], "cluster 9"), ([0, -1], "cluster -1"), ([0], "2 inputs"), ([[0], [1]], "2 inputs")],
+)
+def test_clusters_must_be_known_and_one_an_input(clusters, message, tiny_digits_run):
+    run = tiny_digits_run
+    module = load_ensemble(made(run, Recipe("routed", budget=None), "told")[1])
+    features = torch.from_numpy(run.worker.examples("report").clean.arrays["features"][:2])
+    with pytest.raises(ModelError, match=message):
+        module(features, clusters)

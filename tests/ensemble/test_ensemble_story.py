@@ -202,6 +202,21 @@ def test_an_empty_front_and_damaged_files_are_refused(tiny_digits_run, tmp_path)
         select(tiny_digits_run.worker, replace(tiny_digits_run.front, points=()), Recipe())
     with pytest.raises(RunFolderError, match="cannot be read"):
         Ensemble.read(tmp_path)
-    (tmp_path / "ensemble.json").write_text('{"version": 1}')
+    for text in ("", "null", "[]", '{"version": 1}', "\x00"):
+        (tmp_path / "ensemble.json").write_text(text)
+        with pytest.raises(RunFolderError, match="damaged"):
+            Ensemble.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"recipe": {"combine": "mean"}}, {"recipe": {"method": "gready"}}, {"members": []}]
+)
+def test_an_ensemble_that_was_edited_into_nonsense_is_refused(change, tiny_digits_run, tmp_path):
+    made = tiny_digits_run
+    select(made.worker, made.front, Recipe(budget=None)).ensemble.write(tmp_path)
+    data = json.loads((tmp_path / "ensemble.json").read_text())
+    for key, value in change.items():
+        data[key] = {**data[key], **value} if value else value
+    (tmp_path / "ensemble.json").write_text(json.dumps(data))
     with pytest.raises(RunFolderError, match="damaged"):
         Ensemble.read(tmp_path)

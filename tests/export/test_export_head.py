@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from evoprune.export import head as module
 from evoprune.export.export import Exported, Source
 from evoprune.export.head import HeadSubject, build, export_head
 from evoprune.export.measure_head import measure_head, peak_bytes
-from evoprune.export.order import exporter_of
+from evoprune.export.order import Order, exporter_of
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.families.sparse_head.modeling_head import PrunedNetwork
 from evoprune.loading import load
@@ -211,6 +212,41 @@ def test_a_family_without_an_exporter_says_so(monkeypatch):
     monkeypatch.delattr(SparseHead, "exporter")
     with pytest.raises(ExportError, match="family 'sparse_head' cannot be exported"):
         exporter_of("sparse_head")
+
+
+@pytest.mark.parametrize("place", ["evoprune.export.hed:HeadExporter", "evoprune.export.head", ""])
+def test_an_exporter_that_is_not_there_says_so(place, monkeypatch):
+    monkeypatch.setattr(SparseHead, "exporter", place)
+    with pytest.raises(ExportError, match=r"exporter .* of the family 'sparse_head' is not there"):
+        exporter_of("sparse_head")
+
+
+def test_a_head_of_nan_is_not_exported(fires, tmp_path: Path):
+    state = fires[9].state | {"output.bias": fires[9].state["output.bias"] * np.nan}
+    with pytest.raises(ExportError, match="by nan of the largest"):
+        export(replace(fires[9], state=state), tmp_path / "out", verify=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_that_cannot_be_scored_again_is_not_exported(fires, tmp_path: Path):
+    subject = fires[9]
+    failed = SimpleNamespace(error="it broke", values={})
+    worker = SimpleNamespace(
+        family=SparseHead(), model=subject.network, evaluate=lambda pattern, split: failed
+    )
+    source = Source(tmp_path, "fire", "float32", "sparse_head")
+    given = (source, subject.space, subject.pattern, SCORES, {}, None, lambda: worker)
+    with pytest.raises(ExportError, match="cannot be scored: it broke"):
+        module.HeadExporter().write(Order(*given), tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("text", ["", "{}", "null"])
+def test_damaged_files_of_a_head_are_refused(file, text, fires, tmp_path: Path):
+    done = export(fires[9], tmp_path / "out")
+    (done.path / file).write_text(text)
+    with pytest.raises(ModelError):
+        load(done.path)
 
 
 def test_loading_runs_no_code_of_the_folder(fires, tmp_path: Path):

@@ -5,6 +5,7 @@ once; what is searched is which features the head reads, and which hidden neuron
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "evoprune head base 1"
 OPTIONS = {"hidden", "seed", "fit", "time", "steps", "factory"}
+FITS = ("solve", "recipe")
 
 
 class SparseHead:
@@ -51,13 +53,15 @@ class SparseHead:
         if not (
             isinstance(hidden, list)
             and 1 <= len(hidden) <= 2
-            and all(isinstance(width, int) and width > 0 for width in hidden)
+            and all(type(width) is int and width > 0 for width in hidden)
         ):
             raise ConfigError(
                 f"'model.options.hidden' is {hidden!r}.", "Give one or two widths, such as [512]."
             )
-        fit = {key: options[key] for key in ("fit", "time", "steps") if key in options}
-        return HeadNetwork(loaded, tuple(hidden), int(options.get("seed", 0)), fit)
+        seed = options.get("seed", 0)
+        if type(seed) is not int or seed < 0:
+            raise ConfigError(f"'model.options.seed' is {seed!r}.", "Give a whole number from 0.")
+        return HeadNetwork(loaded, tuple(hidden), seed, _fit_options(options))
 
     def fits(self, network: Any) -> bool:
         """Returns whether the network is one of this family's."""
@@ -78,15 +82,20 @@ class SparseHead:
 
         try:
             found = network.features(pools["training"].images[:2])
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever a backbone may raise, or give in place of a tensor
             raise ModelError(
                 f"The backbone does not read the images: {' '.join(str(error).split())[:200]}.",
                 "Check that images and backbone belong together.",
             ) from error
-        if found.ndim != 2 or not np.isfinite(found).all():
+        if found.ndim != 2:
             raise ModelError(
-                f"The backbone gives features of shape {found.shape}, finite or not.",
-                "It must map images to finite (N, D).",
+                f"The backbone gives features of shape {found.shape}.",
+                "It must map images to features (N, D): pool or flatten what it gives.",
+            )
+        if not np.isfinite(found).all():
+            raise ModelError(
+                "The backbone gives features that are not finite.",
+                "Check its weights, and how the images are scaled.",
             )
         training = pools["training"]
         kinds = dict(zip(training.labels.tolist(), training.kinds, strict=True))
@@ -190,6 +199,29 @@ class SparseHead:
         from evoprune.families.sparse_head.runner import HeadRunner
 
         return HeadRunner(network, task)
+
+
+def _fit_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how heads are fitted.
+
+    Raises:
+        ConfigError: an option makes no sense, or has no effect.
+    """
+    found = {key: options[key] for key in ("fit", "time", "steps") if key in options}
+    fit, steps, time = found.get("fit", "solve"), found.get("steps"), found.get("time")
+    if fit not in FITS:
+        raise ConfigError(f"'model.options.fit' is {fit!r}.", did_you_mean(str(fit), FITS))
+    if fit == "recipe" and len(found) > 1:
+        raise ConfigError(
+            "The fit 'recipe' takes neither 'time' nor 'steps'.", "Leave them out, or fit by solve."
+        )
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise ConfigError(
+            f"'model.options.steps' is {steps!r}.", "Give a whole number from 1, such as 16."
+        )
+    if time is not None and not (type(time) in (int, float) and 0 < time < math.inf):
+        raise ConfigError(f"'model.options.time' is {time!r}.", "Give a positive number.")
+    return found
 
 
 def _weights(flops: float) -> dict[str, float]:

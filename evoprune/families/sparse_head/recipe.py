@@ -100,6 +100,9 @@ def train(
 
     A masked weight gets no gradient, so this equals training the full head under its mask.
     Arguments are those of ``fit_recipe``.
+
+    Raises:
+        FloatingPointError: it diverged before its first epoch was over.
     """
     recipe = recipe or Recipe()
     x = torch.from_numpy(np.ascontiguousarray(features[:, keep.features], dtype=np.float32))
@@ -116,6 +119,8 @@ def train(
             best, floor, saved = epoch, losses[-1], training.copy()
         elif epoch - best >= recipe.patience:
             break
+    if not losses or not math.isfinite(floor):
+        raise FloatingPointError("no epoch of the training had a finite loss")
     return Trained(state_of(saved[:-1], saved[-1]), tuple(losses), best)
 
 

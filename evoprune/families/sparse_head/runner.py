@@ -51,8 +51,11 @@ class HeadRunner:
                 name: logits(fitted, one.arrays["features"] / self._scale)
                 for name, one in examples.passes.items()
             }
-        except Exception as error:  # of the whole batch: a single mask is checked before
-            return [error for _ in options]
+        except Exception as error:  # whatever a fit may raise, of one mask or of all
+            if len(options) == 1:
+                return [error]
+            # Alone each fails or not by itself, whoever shared the batch.
+            return [self.tables([one], examples, boundaries)[0] for one in options]
         for candidate in range(len(options)):
             made = {}
             for name, one in examples.passes.items():
