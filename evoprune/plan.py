@@ -34,7 +34,7 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
         inner = checked.model_copy(update={"output": str(Path(scratch) / "run")})
         session = open_session(inner, Console(stream=None))
         try:
-            problem, spec = session.problem, session.spec
+            problem, spec, allowance = session.problem, session.spec, session.allowance
             worker = Worker(spec)
             worker.evaluate(problem.space.dense)  # maps the weights; only the second is timed
             began = time.perf_counter()
@@ -44,11 +44,17 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
         finally:
             session.close()
     count = worker_count(checked)
-    return _rows(checked, problem, evaluation.tokens, seconds, base, count)
+    return _rows(checked, problem, evaluation.tokens, seconds, base, count, allowance)
 
 
 def _rows(
-    config: Config, problem: Any, tokens: float, seconds: float, base: int, count: int
+    config: Config,
+    problem: Any,
+    tokens: float,
+    seconds: float,
+    base: int,
+    count: int,
+    allowance: Any,
 ) -> Rows:
     space = problem.space
     n_eval = config.search.n_eval
@@ -76,9 +82,21 @@ def _rows(
         ["weights", f"{base / 1e6:.1f} MB, mapped once per machine"],
         ["disk", f"{base / 1e6:.1f} MB and about {n_eval * 700 / 1e6:.1f} MB of journal"],
     ]
+    rows += _warm_rows(config, problem, allowance)
     if n_eval >= space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
     return rows
+
+
+def _warm_rows(config: Config, problem: Any, allowance: Any) -> Rows:
+    """Returns what the warm starts that evaluate something may spend."""
+    from evoprune.search.warm import start
+
+    most = {name: start(name).most(problem) for name in config.search.warm_starts}
+    words = [f"{n} {min(most[n], allowance.n_eval):,.0f}" for n in most if most[n]]
+    if not words:
+        return []
+    return [["warm starts", f"at most {', '.join(words)} evaluations, counted with the search's"]]
 
 
 def _sample(space: Any) -> np.ndarray:
@@ -154,6 +172,8 @@ def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list
         goal = getattr(part, "goal", "")
         rows.append([name, goal, options, text] if what == "objectives" else [name, options, text])
     header = ["name", "goal", "options", "what"] if what == "objectives" else ["name", "options"]
+    if what == "starts":  # a configuration names them without options
+        return ["name", "what"], [[name, text] for name, _, text in rows]
     return (header if what == "objectives" else [*header, "what"]), rows
 
 

@@ -2,7 +2,8 @@
 
 A family whose networks can be run so needs no runner of its own. Its ``stages(model)`` has
 ``n_blocks``, ``embed(tokens)``, ``block(index, state, dropped)``, ``features(state)`` and
-``logits(features)``.
+``logits(features)``. Where a state's ``hidden`` (B, T, H) is what runs through the blocks, they can
+be compared by what they do to it (``evaluation.blocks``).
 """
 
 from collections.abc import Collection, Iterator, Sequence

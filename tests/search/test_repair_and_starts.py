@@ -10,7 +10,8 @@ from evoprune.errors import ConfigError, SpaceError
 from evoprune.genes import GeneSpec
 from evoprune.search.algorithms import Seen, first_candidates
 from evoprune.search.repair import check_budgets, repair
-from evoprune.search.starts import dense, last_k, start, stratified, uniform
+from evoprune.search.starts import dense, last_k, stratified, uniform
+from evoprune.search.warm import start
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
 BITS = (BLOCKS, GeneSpec("channels", bits=True))
