@@ -1,21 +1,19 @@
 """What a search must beat: simple ways to prune, given the same warm starts and budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from evoprune.errors import ConfigError, did_you_mean
-from evoprune.front import nondominated
 from evoprune.pattern import Pattern
-from evoprune.search.algorithms import Greedy, Random
+from evoprune.registry import ALGORITHMS
+from evoprune.search.algorithms import Random, Stepper
 from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Rung, objectives, search, violations
+from evoprune.search.loop import Budget, Rung, search
 from evoprune.search.problem import Problem
-from evoprune.search.starts import last_k, uniform
+from evoprune.search.warm import Warm, add_known
 
-# Sparsities at which the rules that need no data are tried.
-STEPS = 31
+# Algorithms that are controls as well; they take no warm starts.
+RULES = ("uniform", "last_k", "block_influence", "adapt_pruner", "cka", "additive", "greedy")
 
 
 @dataclass(frozen=True)
@@ -25,64 +23,49 @@ class Setting:
     Attributes:
         problem: what is searched.
         archive: what is known, and the evaluator.
-        starts: the warm starts of the search.
-        tokens: dense-equivalent tokens that the search spent.
+        warm: the warm starts of the search.
+        tokens: dense-equivalent tokens that the search spent, its warm starts included.
         seed: of the random control; another than the search's.
         rung: the top rung.
     """
 
     problem: Problem
     archive: Archive
-    starts: np.ndarray
+    warm: Warm
     tokens: float
     seed: int
     rung: int
 
 
-def _rule(make: Callable[..., np.ndarray]) -> Callable[[Setting], list[Pattern]]:
+def _rule(name: str) -> Callable[[Setting], list[Pattern]]:
     def control(setting: Setting) -> list[Pattern]:
-        problem = setting.problem
-        X = np.unique(problem.space.canonical(make(problem.space, STEPS)), axis=0)
-        return _front(setting, problem.space.patterns(X))
+        algorithm = ALGORITHMS.load(name)()
+        stepper = algorithm.begin(setting.problem, setting.warm.X[:0], setting.seed)
+        return _searched(setting, stepper, Warm(setting.warm.X[:0]))
 
     return control
 
 
-def _front(setting: Setting, patterns: Sequence[Pattern]) -> list[Pattern]:
-    """Returns the feasible non-dominated patterns, as a search would hold them."""
-    problem = setting.problem
-    X = problem.space.encode(patterns)
-    evaluations = setting.archive.get(patterns, rung=setting.rung)
-    dense = setting.archive.get([problem.space.dense], rung=setting.rung)[0]
-    F = objectives(problem, X, evaluations)
-    F[violations(problem, X, evaluations, dense).any(axis=1)] = np.nan
-    return [patterns[int(i)] for i in np.flatnonzero(nondominated(F))]
-
-
 def _random(setting: Setting) -> list[Pattern]:
-    stepper = Random().begin(setting.problem, setting.starts, setting.seed)
-    return _searched(setting, stepper)
+    stepper = Random().begin(setting.problem, setting.warm.X, setting.seed)
+    return _searched(setting, stepper, setting.warm)
 
 
-def _greedy(setting: Setting) -> list[Pattern]:
-    return _searched(setting, Greedy().begin(setting.problem, setting.starts, setting.seed))
-
-
-def _searched(setting: Setting, stepper: object) -> list[Pattern]:
+def _searched(setting: Setting, stepper: Stepper, warm: Warm) -> list[Pattern]:
     found = search(
         setting.problem,
-        stepper,  # type: ignore[arg-type]
+        stepper,
         setting.archive,
         Budget(tokens=setting.tokens),
         (Rung(setting.rung),),
+        spent=warm.spent,
     )
+    add_known(found, setting.archive, warm, setting.rung)
     return [found.patterns[i] for i in found.front]
 
 
 CONTROLS: dict[str, Callable[[Setting], list[Pattern]]] = {
-    "uniform": _rule(uniform),
-    "last_k": _rule(last_k),
-    "greedy": _greedy,
+    **{name: _rule(name) for name in RULES},
     "random": _random,
 }
 

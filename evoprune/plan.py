@@ -96,6 +96,7 @@ def _rows(
             f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
         ],
     ]
+    rows += _warm_rows(config, problem, session.allowance)
     if n_eval >= space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
     return rows
@@ -194,6 +195,17 @@ def _rungs(rungs: Sequence[Any], tokens: Sequence[float], each: float) -> Rows:
     return [["rungs", f"{'; '.join(steps)}: {saved}"]]
 
 
+def _warm_rows(config: Config, problem: Any, allowance: Any) -> Rows:
+    """Returns what the warm starts that evaluate something may spend."""
+    from evoprune.search.warm import start
+
+    most = {name: start(name).most(problem) for name in config.search.warm_starts}
+    words = [f"{n} {min(most[n], allowance.n_eval):,.0f}" for n in most if most[n]]
+    if not words:
+        return []
+    return [["warm starts", f"at most {', '.join(words)} evaluations, counted with the search's"]]
+
+
 def _sample(space: Any) -> np.ndarray:
     from evoprune.search.starts import stratified
 
@@ -267,6 +279,8 @@ def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list
         goal = getattr(part, "goal", "")
         rows.append([name, goal, options, text] if what == "objectives" else [name, options, text])
     header = ["name", "goal", "options", "what"] if what == "objectives" else ["name", "options"]
+    if what == "starts":  # a configuration names them without options
+        return ["name", "what"], [[name, text] for name, _, text in rows]
     return (header if what == "objectives" else [*header, "what"]), rows
 
 

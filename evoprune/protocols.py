@@ -52,6 +52,28 @@ Objective = TableObjective | CostObjective
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What was measured of the dense network on the calibration set, for rules that go by it.
+
+    Attributes:
+        influence: 1 − the mean cosine of what enters and what leaves a site, for every block and
+            every part of a block (ShortGPT's block influence).
+        parts: the parts of the blocks, in the order in which they run; a block without parts
+            stands for itself.
+        similarity: the linear CKA of the states after any two of them (parts, parts).
+        scores: the criterion's scores of the units of sites with a bits gene, by site.
+    """
+
+    influence: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    similarity: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+NO_HINTS = Hints()
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What became of a pattern at a rung of a split.
 

@@ -161,6 +161,15 @@ TASKS = Registry(
         "classification": "evoprune.tasks.classification:Classification",
     },
 )
+# Simple ways to prune: each is a warm start, an algorithm and a control.
+_RULES = {
+    "uniform": "evoprune.search.rules:Uniform",
+    "last_k": "evoprune.search.rules:LastK",
+    "block_influence": "evoprune.search.blockwise:BlockInfluence",
+    "adapt_pruner": "evoprune.search.blockwise:AdaptPruner",
+    "cka": "evoprune.search.blockwise:Cka",
+    "additive": "evoprune.search.additive:Additive",
+}
 ALGORITHMS = Registry(
     "algorithm",
     "evoprune.algorithms",
@@ -176,6 +185,16 @@ ALGORITHMS = Registry(
         "one_plus_lambda": "evoprune.search.evopress:OnePlusLambda",
         "evop": "evoprune.search.evop:Evop",
         "evop_corrected": "evoprune.search.evop:EvopCorrected",
+        **_RULES,
+    },
+)
+STARTS = Registry(
+    "warm start",
+    "evoprune.starts",
+    {
+        "dense": "evoprune.search.rules:Dense",
+        "greedy": "evoprune.search.algorithms:Greedy",
+        **_RULES,
     },
 )
 ADAPTS = Registry(
@@ -216,6 +235,7 @@ REGISTRIES = {
     "algorithms": ALGORITHMS,
     "backbones": BACKBONES,
     "samplers": SAMPLERS,
+    "starts": STARTS,
 }
 
 

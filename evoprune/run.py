@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.config import SIZES, Config, load_config
+from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Setting, control
 from evoprune.data.examples import Examples
@@ -21,8 +21,9 @@ from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Budget, Progress
+from evoprune.search.loop import Progress
 from evoprune.search.loop import search as search_loop
+from evoprune.search.warm import Warm, add_known
 from evoprune.session import Session, open_session, space_of, worker_of
 from evoprune.summary import write_fronts
 
@@ -179,18 +180,23 @@ def _search(session: Session) -> Progress:
         f"space     {problem.space.name}: {len(problem.space.genes)} genes, "
         f"{problem.space.size_text} candidates"
     )
-    budget = Budget(**{size: getattr(settings, size) for size in SIZES})
+    budget = session.budget
     algorithm = instead_of(session.algorithm, problem, budget, len(session.rungs))
-    if algorithm is not session.algorithm:
+    if algorithm is session.algorithm:
+        warm = session.warm
+    else:
+        warm = Warm(problem.space.corners[:0])
         console.say(f"search    exhaustive: n_eval={budget.n_eval} covers every candidate")
     found = search_loop(
         problem,
-        algorithm.begin(problem, session.starts(), settings.seed),
+        algorithm.begin(problem, warm.X, settings.seed),
         session.archive,
         budget,
         session.rungs,
         console.watch("search", budget),
+        warm.spent,
     )
+    add_known(found, session.archive, warm, session.rungs[-1].index)
     console.say(
         f"search    {found.n_eval} evaluations, {found.tokens:,.0f} dense-equivalent tokens, "
         f"front {len(found.front)}, hypervolume {found.hypervolume:.4f}"
@@ -210,7 +216,7 @@ def _fronts(session: Session, found: Progress) -> dict[str, Front]:
     setting = Setting(
         problem,
         session.archive,
-        session.starts(),
+        session.warm,
         found.tokens,
         session.config.search.seed + 1000,
         session.rungs[-1].index,

@@ -4,16 +4,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evoprune.config import Config, Part, build
+from evoprune.config import SIZES, Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
-from evoprune.controls import control
+from evoprune.controls import RULES, control
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.families.load import live_copy, weights_digest
@@ -22,14 +24,14 @@ from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
 from evoprune.objectives.function import FunctionObjective, find
 from evoprune.pattern import Pattern
-from evoprune.protocols import CostObjective, Evaluator, Objective
+from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
 from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, TASKS, load_plugin
 from evoprune.scoring import Scorer
 from evoprune.search.archive import Archive
-from evoprune.search.loop import Rung
+from evoprune.search.loop import Budget, Rung
 from evoprune.search.problem import Problem
 from evoprune.search.repair import check_budgets
-from evoprune.search.starts import start
+from evoprune.search.warm import Allowance, Warm, start, warmed
 from evoprune.space import Space
 
 
@@ -64,14 +66,29 @@ class Session:
         """Scores patterns on validation and report."""
         return Scorer(self.problem, self.archive, self.folder.calibration, self.rungs[-1].index)
 
-    def starts(self) -> np.ndarray:
-        """Returns the warm starts (W, n_var): about a third of a population."""
+    @property
+    def budget(self) -> Budget:
+        """When the search ends."""
+        return Budget(**{size: getattr(self.config.search, size) for size in SIZES})
+
+    @property
+    def allowance(self) -> Allowance:
+        """What each warm start may spend."""
+        return Allowance.of(self.budget, getattr(self.algorithm, "pop_size", 24))
+
+    @cached_property
+    def warm(self) -> Warm:
+        """Where the search starts; together the warm starts are about a third of a population."""
         names = self.config.search.warm_starts
         rules = [name for name in names if name != "dense"]
-        each = max(1, getattr(self.algorithm, "pop_size", 24) // 3 // max(1, len(rules)))
-        space = self.problem.space
-        X = [start(name)(space, each) for name in names]
-        return np.concatenate(X) if X else np.zeros((0, space.n_var), dtype=np.int64)
+        count = max(1, getattr(self.algorithm, "pop_size", 24) // 3 // max(1, len(rules)))
+        rungs = [rung.index for rung in self.rungs]
+        allowance, say = self.allowance, self.console.say
+        return warmed(self.problem, self.archive, names, count, allowance, rungs, say)
+
+    def starts(self) -> np.ndarray:
+        """Returns the warm starts (W, n_var)."""
+        return self.warm.X
 
     def close(self) -> None:
         """Ends the workers and frees the run folder."""
@@ -101,6 +118,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         control(name)
     for name in config.search.warm_starts:
         start(name)
+    _check_blocks(config)
     objectives, measures = _measures(config, live.objectives)
     if config.model.trust_remote_code:
         console.say(
@@ -145,6 +163,31 @@ def ladder(config: Config, in_stages: bool) -> tuple[Rung, ...]:
         label = f"{rung.samples} samples" + (f" at {at} positions each" if at else "")
         found.append(Rung(-1 if last else i, rung.keep, grows, label))
     return tuple(found) or (Rung(-1),)
+
+
+def _by_blocks(config: Config) -> list[str]:
+    """Returns what goes by block states, in words: warm starts, controls and the algorithm."""
+    used = [
+        *(("warm start", name, start(name)) for name in config.search.warm_starts),
+        *(("control", n, ALGORITHMS.load(n)) for n in config.controls if n in RULES),
+        ("algorithm", config.search.algorithm.type, ALGORITHMS.load(config.search.algorithm.type)),
+    ]
+    return [f"{kind} '{name}'" for kind, name, one in used if getattr(one, "needs_blocks", False)]
+
+
+def _check_blocks(config: Config) -> None:
+    """Checks that what goes by block states is asked for where there are some.
+
+    Raises:
+        SpaceError: networks of the space's family do not run in stages.
+    """
+    asked = _by_blocks(config)
+    if asked and not hasattr(FAMILIES.load(config.space.family), "stages"):
+        raise SpaceError(
+            f"The {asked[0]} goes by the states between blocks, and networks of the family "
+            f"'{config.space.family}' have none.",
+            "Use rules that do not: uniform, last_k, greedy or additive.",
+        )
 
 
 def _check_same_model(
@@ -237,7 +280,11 @@ def _problem(
     )
     table = cost_table(family, model, config.data.chunk_tokens, spec.adapt)
     constraints = parse_constraints(config.constraints)
-    problem = Problem(space, table, objectives, constraints, measures)
+    hints = NO_HINTS
+    if _by_blocks(config):
+        search = folder.calibration / "search.safetensors"
+        hints = hints_of(config, folder.ranks, family, space, search)
+    problem = Problem(space, table, objectives, constraints, measures, hints)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem

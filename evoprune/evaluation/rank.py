@@ -64,15 +64,22 @@ def rank(
 
 
 def subject_of(
-    config: Config, space: Space, family: Any, model: Any, examples: Examples
+    config: Config,
+    space: Space,
+    family: Any,
+    model: Any,
+    examples: Examples,
+    sites: tuple[Site, ...] | None = None,
 ) -> Subject:
     """Returns what a criterion looks at: the model, and the sites of which some gene keeps a part.
+
+    Other ``sites`` may be named.
 
     A family whose networks have no stages runs them over the examples itself (``family.runs``).
     """
     table: CostTable = family.table(model, config.data.chunk_tokens)
     task, device = build(TASKS, config.task), config.model.device
-    sites = partial_sites(space)
+    sites = partial_sites(space) if sites is None else sites
     if hasattr(family, "runs"):
         runs = family.runs(model, task, examples, device)
     else:

@@ -5,6 +5,9 @@ A family whose networks can be run so needs no runner of its own. Its ``stages(m
 ``logits(features)``. A block returns a new state and leaves the one it was given as it was. With
 ``block_of(site)``, the index of the block that a site lies in, patterns that begin alike share the
 blocks they begin with; without it every pattern runs from the start.
+
+Where a state's ``hidden`` (B, T, H) is what runs through the blocks, they can be compared by what
+they do to it (``evaluation.blocks``).
 """
 
 from collections.abc import Collection, Iterator, Sequence

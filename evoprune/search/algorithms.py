@@ -341,10 +341,33 @@ class Exhaustive:
 class Greedy:
     """``greedy``: from the dense model always the one step that costs least of the first
     measured objective (SLEB's removal, one level of one gene at a time).
+
+    As a warm start it gives its trail, as far as a share of the search's budget leads.
     """
+
+    needs_blocks: ClassVar[bool] = False
 
     def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
         """Returns the search at its start; it asks for the dense model first."""
         from evoprune.search.greedy import GreedyStepper
 
         return GreedyStepper(problem)
+
+    def least(self, problem: Problem) -> int:
+        """Returns the evaluations of the dense model and the first step."""
+        return 1 + problem.space.n_var
+
+    def most(self, problem: Problem) -> int:
+        """Returns those of all steps, where every step leaves the others to be taken."""
+        steps, n_var = int(problem.space.upper.sum()), problem.space.n_var
+        return 1 + sum(min(n_var, steps - taken) for taken in range(steps))
+
+    def first(self, problem: Problem, count: int, trials: Any) -> np.ndarray:
+        """Returns the trail, evenly thinned out where it has more than ``count`` steps."""
+        from evoprune.search.greedy import GreedyStepper
+        from evoprune.search.rules import inside
+
+        stepper = GreedyStepper(problem)
+        while (X := stepper.ask()) is not None and trials.affords(X):
+            stepper.tell(X, *trials(X))
+        return inside(problem, np.stack(stepper.trail[1:]), count)

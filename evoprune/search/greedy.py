@@ -12,6 +12,9 @@ class GreedyStepper:
     A step that was asked for before is remembered instead: dropping a block, say, is a step
     from whatever was removed inside it. With budgets, only patterns inside them are worth a place
     on a front, but the way there leads outside; the loop keeps what breaks a budget off the front.
+
+    Attributes:
+        trail: where it has been, the dense model first.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -19,6 +22,7 @@ class GreedyStepper:
         self._steps = np.zeros((1, problem.space.n_var), dtype=np.int64)
         self._seen = Seen()
         self._worth: dict[bytes, float] = {}
+        self.trail: list[np.ndarray] = []
         names = list(problem.objectives)
         self._column = names.index(problem.measured[0]) if problem.measured else 0
 
@@ -41,6 +45,7 @@ class GreedyStepper:
     def _go(self) -> None:
         worth = [self._worth[row.tobytes()] for row in self._steps]
         current = self._steps[int(np.argmin(worth))]
+        self.trail.append(current)
         open_ = np.flatnonzero(current < self._space.upper)
         steps = np.repeat(current[None, :], len(open_), axis=0)
         steps[np.arange(len(open_)), open_] += 1

@@ -67,6 +67,17 @@ class Budget:
     patience: int | None = None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What was evaluated before a search began and counts as its own."""
+
+    n_eval: int = 0
+    tokens: float = 0.0
+
+
+NOTHING_SPENT = Spent()
+
+
 @dataclass
 class Progress:
     """How far a search has come; handed to the observer after every evaluation.
@@ -133,6 +144,7 @@ def search(
     budget: Budget,
     rungs: Sequence[Rung] = (Rung(-1),),
     observe: Callable[[Progress, Evaluation | None], None] = lambda progress, evaluation: None,
+    spent: Spent = NOTHING_SPENT,
 ) -> Progress:
     """Runs a search to the end of its budget and returns what it found.
 
@@ -146,8 +158,10 @@ def search(
         budget: when to stop.
         rungs: slices of the calibration set, cheap to full.
         observe: called after each new evaluation, and with None after each generation.
+        spent: on its warm starts, and counted with what it spends itself.
     """
-    progress = Progress(problem, box(problem, archive, rungs[-1].index))
+    bounds = box(problem, archive, rungs[-1].index)
+    progress = Progress(problem, bounds, spent.n_eval, tokens=spent.tokens)
     progress.rungs = tuple(rung.label or f"rung {rung.index}" for rung in rungs)
     order = getattr(stepper, "ranked", ranked)
     clock, best = _Clock(archive, budget.seconds), 0.0

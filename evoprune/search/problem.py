@@ -11,7 +11,7 @@ from evoprune.costs import CostTable
 from evoprune.errors import ConfigError, SpaceError, did_you_mean
 from evoprune.front import Goal
 from evoprune.pattern import Pattern
-from evoprune.protocols import CostObjective, Objective, TableObjective
+from evoprune.protocols import NO_HINTS, CostObjective, Hints, Objective, TableObjective
 from evoprune.space import Space
 
 
@@ -25,6 +25,7 @@ class Problem:
         objectives: what is traded off, by name, in order.
         constraints: bounds on objectives or costs.
         measures: every objective that a name may refer to, also those that are only reported.
+        hints: what was measured of the dense network, where some rule goes by it.
     """
 
     space: Space
@@ -32,6 +33,7 @@ class Problem:
     objectives: Mapping[str, Objective]
     constraints: tuple[Constraint, ...]
     measures: Mapping[str, Objective]
+    hints: Hints = NO_HINTS
 
     def __post_init__(self) -> None:
         for constraint in self.constraints:

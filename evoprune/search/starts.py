@@ -1,13 +1,10 @@
-"""Where searches start: candidates that are known to be sensible, and an even spread."""
+"""Where searches start: candidates that need no data, and an even spread."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from evoprune.errors import ConfigError, did_you_mean
 from evoprune.space import Space
-
-Start = Callable[[Space, int], np.ndarray]
 
 
 def dense(space: Space, count: int) -> np.ndarray:
@@ -17,7 +14,7 @@ def dense(space: Space, count: int) -> np.ndarray:
 
 def uniform(space: Space, count: int) -> np.ndarray:
     """Returns ``count`` candidates of rising sparsity, the removal spread evenly over depth."""
-    return _by_share(space, count, _evenly)
+    return _by_share(space, count, evenly)
 
 
 def last_k(space: Space, count: int) -> np.ndarray:
@@ -25,21 +22,7 @@ def last_k(space: Space, count: int) -> np.ndarray:
     return _by_share(space, count, lambda n, k: np.arange(n - k, n))
 
 
-STARTS: dict[str, Start] = {"dense": dense, "uniform": uniform, "last_k": last_k}
-
-
-def start(name: str) -> Start:
-    """Returns a warm start by name.
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    if name not in STARTS:
-        raise ConfigError(f"There is no warm start '{name}'.", did_you_mean(name, STARTS))
-    return STARTS[name]
-
-
-def _evenly(n: int, k: int) -> np.ndarray:
+def evenly(n: int, k: int) -> np.ndarray:
     """Returns k of n indices, evenly spread and never at the ends first."""
     return np.floor((np.arange(k) + 0.5) * n / max(k, 1)).astype(np.int64)
 

@@ -12,7 +12,7 @@ from evoprune.genes import GeneSpec, build_space
 from evoprune.journal import Journal
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Goal, Request
+from evoprune.protocols import Evaluation, Goal, Hints, Request
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Progress, Rung, search
 from evoprune.search.problem import Problem
@@ -54,6 +54,21 @@ def table(layers: int, hidden: int = 5) -> CostTable:
             Row(f"{mlp}.up", (channels, fixed(hidden + i)), (mlp,), weights),
         ]
     return CostTable(tuple(rows))
+
+
+def hints(layers: int) -> Hints:
+    """Returns made-up measurements of such a decoder's blocks."""
+    rng = np.random.default_rng(11)
+    parts = tuple(f"layers.{i}.{part}" for i in range(layers) for part in ("attn", "mlp"))
+    influence = dict(zip(parts, rng.uniform(0.02, 0.2, len(parts)).tolist(), strict=True))
+    for i in range(layers):
+        both = influence[f"layers.{i}.attn"] + influence[f"layers.{i}.mlp"]
+        influence[f"layers.{i}"] = 0.8 * both
+    states = np.cumsum(rng.normal(size=(len(parts), 40)), axis=0)
+    lengths = np.linalg.norm(states, axis=1)
+    similarity = ((states @ states.T) / np.outer(lengths, lengths)) ** 2
+    scores = {s.name: rng.random(s.units) for s in sites(layers) if s.units > 1}
+    return Hints(influence, parts, similarity, scores)
 
 
 class Harm:
@@ -116,7 +131,8 @@ def problem(
     space = build_space("synthetic", sites(layers), specs)
     measures: dict[str, Any] = {"harm": Harm(), "params": Params(), "flops": Flops()}
     objectives = {name: measures[name] for name in ("harm", "params")}
-    return Problem(space, table(layers), objectives, parse_constraints(bounds), measures)
+    constraints = parse_constraints(bounds)
+    return Problem(space, table(layers), objectives, constraints, measures, hints(layers))
 
 
 def run(

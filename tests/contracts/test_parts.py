@@ -8,7 +8,10 @@ from evoprune.testing import check_algorithm, check_criterion, check_objective
 from evoprune.testing.parts import tiny_subject
 
 # They know one objective, or stay at one sparsity: a budget of evaluations may not be spent.
-PARTIAL = ("greedy", "evop", "evop_corrected", "one_plus_lambda")
+RULES = ("uniform", "last_k", "block_influence", "adapt_pruner", "cka", "additive")
+PARTIAL = ("greedy", "evop", "evop_corrected", "one_plus_lambda", *RULES)
+# They begin with single steps from the dense model, whatever the budgets.
+WALKS = ("greedy", "additive")
 # A model is fitted in every generation.
 LIGHT = {"surrogate_nsga2": {"initial": 8, "batch": 24, "n_gen_inner": 2, "pop_size_inner": 8}}
 
@@ -51,4 +54,4 @@ def test_objective(name):
 @pytest.mark.parametrize("name", ALGORITHMS.names())
 def test_algorithm(name):
     made = ALGORITHMS.load(name)(**LIGHT.get(name, {}))
-    check_algorithm(made, walks=name == "greedy", exhausts=name not in PARTIAL)
+    check_algorithm(made, walks=name in WALKS, exhausts=name not in PARTIAL)

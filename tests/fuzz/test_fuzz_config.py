@@ -19,7 +19,7 @@ from evoprune.errors import ConfigError, EvopruneError, SpaceError
 from evoprune.folder import RunFolder, plain_name
 from evoprune.genes import GeneSpec, build_space
 from evoprune.registry import ADAPTS, ALGORITHMS, CRITERIA, DATA, LOGGERS, SAMPLERS, TASKS
-from evoprune.search.starts import start
+from evoprune.search.warm import start
 from evoprune.settings import read_yaml
 from evoprune.space import Gene, Keep, Site, Space
 

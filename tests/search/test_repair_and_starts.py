@@ -9,7 +9,8 @@ from evoprune.errors import ConfigError, SpaceError
 from evoprune.genes import GeneSpec
 from evoprune.search.algorithms import Seen, first_candidates
 from evoprune.search.repair import check_budgets, repair
-from evoprune.search.starts import dense, last_k, start, stratified, uniform
+from evoprune.search.starts import dense, last_k, stratified, uniform
+from evoprune.search.warm import start
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
