@@ -265,6 +265,14 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def shown(values: Sequence[float], digits: int) -> str:
+    """Returns a mean with its interval, if it has one."""
+    mean, low, high = values
+    if math.isnan(low):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the table in Markdown; ratios are to EvoPress of the same seed, geometric means."""
     lines = [
@@ -291,8 +299,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{share:.1%} ({base[mine[0]['seed']]['attn']}, {base[mine[0]['seed']]['mlp']})"
             )
             lines.append(
-                f"| {counts} | {name} | {tokens:,.0f} | {kl[0]:.4f} [{kl[1]:.4f}, {kl[2]:.4f}] | "
-                f"{ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}] | {spent:.2f} | {match} |"
+                f"| {counts} | {name} | {tokens:,.0f} | {shown(kl, 4)} | "
+                f"{shown(ratio, 3)} | {spent:.2f} | {match} |"
             )
     return lines
 
@@ -359,7 +367,7 @@ def main() -> None:
         }
     sizes = {"initial": 64, "offspring": 32, "pop_size": 50, "n_gen": 100}
     if options.tiny:
-        sizes = {"initial": 32, "offspring": 16, "pop_size": 8, "n_gen": 3}
+        sizes = {"initial": 8, "offspring": 6, "pop_size": 4, "n_gen": 2}
     session = open_session(load_config(HERE / "config.yaml", changes), Console())
     rows: list[dict[str, Any]] = []
     try:
