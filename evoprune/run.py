@@ -153,8 +153,8 @@ def search(
     session = open_session(checked, console, live)
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
-        found = _search(session)
-        fronts = _fronts(session, found)
+        found, warm = _search(session)
+        fronts = _fronts(session, found, warm)
         write_fronts(session, found, fronts)
         session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
     finally:
@@ -173,8 +173,8 @@ def _exported(pick: str, exported: Exported) -> str:
     )
 
 
-def _search(session: Session) -> Progress:
-    """Returns what the algorithm found within its budget."""
+def _search(session: Session) -> tuple[Progress, Warm]:
+    """Returns what the algorithm found within its budget, and where it started."""
     settings, problem, console = session.config.search, session.problem, session.console
     console.say(
         f"space     {problem.space.name}: {len(problem.space.genes)} genes, "
@@ -203,10 +203,10 @@ def _search(session: Session) -> Progress:
     )
     for note in found.notes:
         console.say(note)
-    return found
+    return found, warm
 
 
-def _fronts(session: Session, found: Progress) -> dict[str, Front]:
+def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:
     """Returns the fronts of the search and of each control, re-scored."""
     problem, scorer, console = session.problem, session.scorer, session.console
     dense = scorer.points([problem.space.dense], "dense")[0].values
@@ -216,7 +216,7 @@ def _fronts(session: Session, found: Progress) -> dict[str, Front]:
     setting = Setting(
         problem,
         session.archive,
-        session.warm,
+        warm,
         found.tokens,
         session.config.search.seed + 1000,
         session.rungs[-1].index,

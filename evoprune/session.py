@@ -25,7 +25,7 @@ from evoprune.live import NOTHING, Live
 from evoprune.objectives.function import FunctionObjective, find
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
-from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, TASKS, load_plugin
+from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, STARTS, TASKS, load_plugin
 from evoprune.scoring import Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung
@@ -137,6 +137,8 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         elif live.model is not None:
             _check_same_model(config, folder, manifest, live.model)
         spec, problem = _problem(config, folder, objectives, measures)
+        for rule in _by_blocks(config).values():
+            rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
     except BaseException:
         console.close_loggers()
@@ -165,14 +167,14 @@ def ladder(config: Config, in_stages: bool) -> tuple[Rung, ...]:
     return tuple(found) or (Rung(-1),)
 
 
-def _by_blocks(config: Config) -> list[str]:
-    """Returns what goes by block states, in words: warm starts, controls and the algorithm."""
+def _by_blocks(config: Config) -> dict[str, Any]:
+    """Returns the warm starts, controls and algorithm that go by block states, by their words."""
     used = [
-        *(("warm start", name, start(name)) for name in config.search.warm_starts),
+        *(("warm start", name, STARTS.load(name)) for name in config.search.warm_starts),
         *(("control", n, ALGORITHMS.load(n)) for n in config.controls if n in RULES),
         ("algorithm", config.search.algorithm.type, ALGORITHMS.load(config.search.algorithm.type)),
     ]
-    return [f"{kind} '{name}'" for kind, name, one in used if getattr(one, "needs_blocks", False)]
+    return {f"{kind} '{name}'": one for kind, name, one in used if getattr(one, "needs_blocks", 0)}
 
 
 def _check_blocks(config: Config) -> None:
@@ -184,8 +186,8 @@ def _check_blocks(config: Config) -> None:
     asked = _by_blocks(config)
     if asked and not hasattr(FAMILIES.load(config.space.family), "stages"):
         raise SpaceError(
-            f"The {asked[0]} goes by the states between blocks, and networks of the family "
-            f"'{config.space.family}' have none.",
+            f"The {next(iter(asked))} goes by the states between blocks, and networks of the "
+            f"family '{config.space.family}' have none.",
             "Use rules that do not: uniform, last_k, greedy or additive.",
         )
 

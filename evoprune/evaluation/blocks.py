@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import Config, build
+from evoprune.config import Config
 from evoprune.data.examples import Examples
 from evoprune.errors import ModelError, RunFolderError
-from evoprune.evaluation.rank import subject_of
+from evoprune.evaluation.rank import scored, subject_of
 from evoprune.families.stages import NO_SITES, token_batches
 from evoprune.protocols import Hints
-from evoprune.registry import CRITERIA
 from evoprune.space import Site, Space
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ def _bit_scores(
     if not sites:
         return {}
     subject = subject_of(config, space, family, model, examples, sites)
-    scores: dict[str, np.ndarray] = build(CRITERIA, config.criterion).scores(subject)
+    scores = scored(config, subject)
     return {name: np.asarray(score, dtype=np.float64) for name, score in scores.items()}
 
 

@@ -50,7 +50,19 @@ def rank(
     subject = subject_of(config, space, family, model, examples)
     if not subject.sites:
         return {}, {}
-    scores = build(CRITERIA, config.criterion).scores(subject)
+    scores = scored(config, subject)
+    permute(subject, orders(scores))
+    stored = build(ADAPTS, config.adapt).prepare(subject) if config.adapt else {}
+    return scores, stored
+
+
+def scored(config: Config, subject: Subject) -> dict[str, np.ndarray]:
+    """Returns the criterion's scores of the units, by site.
+
+    Raises:
+        ModelError: a score is not finite.
+    """
+    scores: dict[str, np.ndarray] = build(CRITERIA, config.criterion).scores(subject)
     broken = [name for name, score in scores.items() if not np.isfinite(score).all()]
     if broken:
         raise ModelError(
@@ -58,9 +70,7 @@ def rank(
             "finite.",
             "Choose another criterion, or a wider `model.dtype`.",
         )
-    permute(subject, orders(scores))
-    stored = build(ADAPTS, config.adapt).prepare(subject) if config.adapt else {}
-    return scores, stored
+    return scores
 
 
 def subject_of(

@@ -55,8 +55,8 @@ class Budget:
         n_eval: distinct patterns told to the algorithm.
         n_gen: generations.
         tokens: dense-equivalent tokens; a generation that has begun is finished, here and below.
-        seconds: of this process, evaluating and waiting; where it ended a search, the journal
-            says so, and the search that is run again ends there too.
+        seconds: of this process, evaluating and waiting, after its warm starts; where it ended a
+            search, the journal says so, and the search that is run again ends there too.
         patience: generations in which the hypervolume does not grow.
     """
 

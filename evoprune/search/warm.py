@@ -155,13 +155,14 @@ def warmed(
         before = ledger.spent
         if name in allowed:
             ledger.allow(allowed[name])
+            say(f"start     {name}: may spend {_words(allowed[name])}")
         X.append(one.first(problem, count, ledger))
         if name in allowed:
             now = ledger.spent
             say(
                 f"start     {name}: {now.n_eval - before.n_eval} evaluations, "
-                f"{now.tokens - before.tokens:,.0f} dense-equivalent tokens, of at most "
-                f"{_words(allowed[name])}; {len(X[-1])} candidates"
+                f"{now.tokens - before.tokens:,.0f} dense-equivalent tokens, "
+                f"{len(X[-1])} candidates"
             )
     known = tuple(ledger.paid) if len(rungs) == 1 else ()
     return Warm(np.concatenate(X), ledger.spent, known)

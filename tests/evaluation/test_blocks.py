@@ -17,6 +17,7 @@ from evoprune.evaluation.blocks import measured, parts_of
 from evoprune.families.load import family_of, load_model
 from evoprune.journal import read_journal
 from evoprune.plan import listing, plan
+from evoprune.protocols import NO_HINTS
 from evoprune.session import open_session
 from evoprune.space import Site
 
@@ -200,6 +201,20 @@ def test_heads_have_no_block_states(tmp_path, changes, what):
         "have none. Use rules that do not: uniform, last_k, greedy or additive."
     )
     assert not (tmp_path / "run").exists()  # before anything was prepared
+
+
+def test_a_space_that_is_listed_needs_no_warm_start(tiny_config):
+    search = {"n_eval": 16, "warm_starts": ["greedy"]}  # a quarter of it would not do
+    run = evoprune.search(tiny_config(search=search, controls=["random", "cka"]), quiet=True)
+    log = run.folder.log.read_text()
+    assert "exhaustive: n_eval=16 covers every candidate" in log and "start     greedy" not in log
+
+
+def test_what_a_rule_cannot_do_is_said_before_the_search(tiny_config, monkeypatch):
+    monkeypatch.setattr("evoprune.session.hints_of", lambda *arguments: NO_HINTS)
+    settings = load_config(tiny_config(controls=["adapt_pruner"]))
+    with pytest.raises(SpaceError, match="'decoder/depth' has no measured blocks"):
+        open_session(settings, Console(stream=None))
 
 
 def test_plan_and_ls_know_them(tiny_config, tmp_path):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import PARTS, problem
 
 from evoprune.config import build, load_config
 from evoprune.registry import ALGORITHMS
 from evoprune.search.evop import Evop
 from evoprune.search.evopress import OnePlusLambda
+from evoprune.testing.synthetic import PARTS, problem
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 

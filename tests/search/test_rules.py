@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 from evoprune.errors import ConfigError, SpaceError
 from evoprune.genes import GeneSpec
@@ -15,6 +14,7 @@ from evoprune.registry import ALGORITHMS, STARTS
 from evoprune.search.blockwise import AdaptPruner, BlockInfluence, Cka, paces, removals
 from evoprune.search.rules import Rule, halving
 from evoprune.search.warm import start
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
 BITS = (GeneSpec("channels", bits=True),)

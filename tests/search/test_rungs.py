@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import BLOCKS, FakeEvaluator, problem, run
 
 from evoprune.errors import ModelError
 from evoprune.journal import Journal, read_journal
@@ -21,6 +20,7 @@ from evoprune.search.archive import Archive
 from evoprune.search.evop import Evop
 from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung, per_candidate, promoted, ranked
+from evoprune.testing.synthetic import BLOCKS, FakeEvaluator, problem, run
 
 SIZES = (3, 5, 12)
 GROWING = (Rung(0, 0.5, label="3"), Rung(1, 0.5, grows=True, label="5"), Rung(-1, None, True, "12"))

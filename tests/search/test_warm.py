@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from synthetic import BLOCKS, PARTS, FakeEvaluator, problem
 
 from evoprune.controls import CONTROLS, Setting, control
 from evoprune.errors import ConfigError
@@ -14,6 +13,7 @@ from evoprune.search.algorithms import Greedy, Nsga2
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung, Spent, search
 from evoprune.search.warm import Allowance, add_known, warmed
+from evoprune.testing.synthetic import BLOCKS, PARTS, FakeEvaluator, problem
 
 PLENTY = Allowance(10_000)
 
@@ -51,8 +51,12 @@ def test_each_pattern_is_paid_once(tmp_path):
     alone, _ = warm(made, tmp_path, ["greedy"])
     assert both.spent == alone.spent == Spent(37, 370.0)
     assert len(set(evaluator.asked)) == len(evaluator.asked) == 37
-    assert heard[0].startswith("start     greedy: 37 evaluations, 370 dense-equivalent tokens")
-    assert heard[1].startswith("start     additive: 0 evaluations, 0 dense-equivalent tokens")
+    assert heard == [
+        "start     greedy: may spend 10,000 evaluations",
+        "start     greedy: 37 evaluations, 370 dense-equivalent tokens, 8 candidates",
+        "start     additive: may spend 10,000 evaluations",
+        "start     additive: 0 evaluations, 0 dense-equivalent tokens, 20 candidates",
+    ]
 
 
 def test_the_lowest_rung_is_used(tmp_path):
@@ -68,7 +72,10 @@ def test_a_greedy_walk_ends_where_its_share_does_and_says_so(tmp_path):
     # The dense model, 8 steps, 7 more; 6 further would be 22.
     assert found.spent.n_eval == len(evaluator.asked) == 16
     assert found.X.sum(axis=1).tolist() == [1, 2]
-    assert "16 evaluations" in heard[0] and "of at most 20 evaluations; 2 candidates" in heard[0]
+    assert heard == [
+        "start     greedy: may spend 20 evaluations",
+        "start     greedy: 16 evaluations, 160 dense-equivalent tokens, 2 candidates",
+    ]
 
 
 def test_tokens_bound_it_as_well(tmp_path):
