@@ -13,32 +13,46 @@ def batch(known: np.ndarray, bounds: np.ndarray, count: int) -> list[int]:
     """Returns the candidates (at most ``count``) that together may add most hypervolume.
 
     Each optimism has an equal share of them. A pick counts as evaluated, at its bound, for those
-    after it, so a second one in its place adds nothing.
+    after it, so a second one in its place adds nothing. Of one objective the front is a point
+    and all but the best would add nothing: there each optimism picks its lowest bounds.
 
     Args:
         known: objectives of what was evaluated, to be minimised (P, M).
         bounds: optimistic objectives of the candidates, at several optimisms (K, Q, M).
         count: how many.
     """
-    low = np.minimum(known.min(axis=0), bounds.min(axis=(0, 1)))
+    low = known.min(axis=0)
     span = np.maximum(known.max(axis=0) - low, 1e-12)
     front, bounds = (known - low) / span, (bounds - low) / span
+    floor = np.minimum(bounds.min(axis=(0, 1)), 0.0)
     picked: list[int] = []
     for turn, bound in enumerate(bounds):
         share = (count - len(picked)) // (len(bounds) - turn)
-        more = _greedy(front[nondominated(front)], bound, share, picked)
+        if bound.shape[1] == 1:
+            picked += _lowest(float(front.min()), bound[:, 0], share, picked)
+            continue
+        more = _greedy(front[nondominated(front)], bound, floor, share, picked)
         front = np.vstack([front, bound[more]])
         picked += more
     return picked
 
 
-def _greedy(front: np.ndarray, bound: np.ndarray, count: int, taken: list[int]) -> list[int]:
+def _lowest(best: float, bound: np.ndarray, count: int, taken: list[int]) -> list[int]:
+    """Returns the candidates of the lowest bounds (Q,), none that promises no improvement."""
+    order = np.argsort(bound, kind="stable")
+    order = order[(bound[order] < best) & ~np.isin(order, taken)]
+    return [int(i) for i in order[:count]]
+
+
+def _greedy(
+    front: np.ndarray, bound: np.ndarray, floor: np.ndarray, count: int, taken: list[int]
+) -> list[int]:
     """Returns one candidate after another, each of the largest gain.
 
     Gains only shrink while picks are added, so most need no second look (Minoux, 1978).
     """
     # A little beyond the worst, or the ends of the front would be worth nothing.
-    top, floor = np.full(front.shape[1], 1.05), np.zeros(front.shape[1])
+    top = np.full(front.shape[1], 1.05)
     now = hypervolume(front, top, floor)
     free = _free(bound, front) & (bound < top).all(axis=1)
     free[taken] = False

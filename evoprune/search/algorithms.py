@@ -79,6 +79,8 @@ def first_candidates(
         X = X[seen.new(X)][: count - sum(len(rows) for rows in found)]
         seen.add(X)
         found.append(X)
+        if sum(len(rows) for rows in found) == count:
+            break
     return np.concatenate(found)
 
 

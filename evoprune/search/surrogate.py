@@ -6,11 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from evoprune.constraints import Constraint
 from evoprune.protocols import CostObjective
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import WORST, Nsga2, Seen, Stepper, first_candidates
-from evoprune.search.arrays import evolved
 from evoprune.search.exhaustive import ExhaustiveStepper
+from evoprune.search.inner import evolved, trail
+from evoprune.search.loop import promoted, ranked
+from evoprune.search.moves import at_edge
 from evoprune.search.problem import Problem
 from evoprune.search.repair import repair
 from evoprune.search.starts import stratified
@@ -87,6 +90,7 @@ class SurrogateStepper:
         self._F = np.zeros((0, len(problem.objectives)))
         self._G = np.zeros((0, len(problem.constraints) + 1))
         self._surrogate = Surrogate(problem, settings.max_rows)
+        self._front = self._X
         self._asks = self._modelled = self._blind = 0
 
     @property
@@ -125,23 +129,27 @@ class SurrogateStepper:
         count = self._settings.initial or int(np.clip(self._problem.space.n_var, 16, 32))
         starts, self._starts = self._starts, None
         dense = self._problem.space.corners[:1]
-        return first_candidates(self._problem, np.concatenate([dense, starts]), count, rng)
+        X = first_candidates(self._problem, np.concatenate([dense, starts]), count, rng)
+        if len(self._problem.objectives) > 1 or not self._problem.budgets:
+            return X
+        # Nothing rewards smaller candidates than a budget asks for: spread along its edge.
+        return at_edge(self._problem, X, 0.0, rng)
 
     def _next(self, rng: np.random.Generator) -> np.ndarray:
         settings = self._settings
-        if (self._F[:, 0] < WORST).sum() < FEWEST or not self._problem.measured:
+        good = (self._G == 0).all(axis=1)
+        if scored(self._F, self._G).sum() < FEWEST or not self._problem.measured or not good.any():
             return self._offspring(rng)
         self._surrogate.fit(self._X, self._F, self._G)
         if self._surrogate.skill < settings.min_skill:
             self._blind += 1
             return self._offspring(rng)
-        self._modelled += 1
         pool = self._pool(rng)
         bounds, kept = self._surrogate.bounds(pool, settings.optimism)
         pool, bounds = pool[kept], bounds[:, kept]
-        good = (self._G == 0).all(axis=1)
-        if not len(pool) or not good.any():
+        if not len(pool):
             return self._offspring(rng)
+        self._modelled += 1
         picked = batch(self._F[good], bounds, settings.batch)
         X = pool[picked]
         if len(X) < settings.batch:
@@ -152,28 +160,32 @@ class SurrogateStepper:
 
     def _pool(self, rng: np.random.Generator) -> np.ndarray:
         """Returns new candidates among which the model finds the best."""
-        problem, settings = self._problem, self._settings
+        problem, settings, told = self._problem, self._settings, self._surrogate.told
         if problem.space.size <= LISTED:
             X = ExhaustiveStepper(LISTED, problem).ask()
             X = self._X[:0] if X is None else X
         else:
-            first = first_candidates(
-                problem, self._best(settings.pop_size_inner // 2), settings.pop_size_inner, rng
-            )
-            X = evolved(problem, first, self._surrogate.told, settings.n_gen_inner, rng)
+            X = evolved(problem, self._parents(rng), told, settings.n_gen_inner, rng)
             X = X[(problem.budget_violation(X) == 0).all(axis=1)]
+            # The next model differs little, so its search begins where this one ended.
+            self._front = X[ranked(*told(X))[: settings.pop_size_inner // 2]]
         return X[self._seen.new(X)]
+
+    def _parents(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns the population that begins a search on the model."""
+        problem, count = self._problem, self._settings.pop_size_inner
+        stops = trail(problem, self._surrogate.told, self._surrogate.worth)
+        stops = stops[(problem.budget_violation(stops) == 0).all(axis=1)]
+        stops = stops[:: max(1, len(stops) // (count // 4))]
+        first = np.concatenate([self._best(count // 4), stops, self._front])
+        return first_candidates(problem, first, count, rng)
 
     def _best(self, count: int) -> np.ndarray:
         """Returns what NSGA-II would keep of all that was told."""
-        from evoprune.search.loop import promoted
-
         return self._X[promoted(self._F, self._G, min(1.0, count / len(self._F)))]
 
     def _offspring(self, rng: np.random.Generator) -> np.ndarray:
         """Returns a generation of plain NSGA-II from all that was told."""
-        from evoprune.search.loop import promoted
-
         settings = self._settings
         pop_size = max(4, min(2 * settings.batch, len(self._X)))
         rows = promoted(self._F, self._G, min(1.0, pop_size / len(self._X)))
@@ -200,6 +212,11 @@ class SurrogateStepper:
             if len(X):
                 return X
         return self._X[:0]
+
+
+def scored(F: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Returns which candidates have values (P,): neither failed nor stopped at a lower rung."""
+    return np.asarray((F[:, 0] < WORST) & (G[:, -1] == 0))
 
 
 class Surrogate:
@@ -241,37 +258,45 @@ class Surrogate:
             F: its objectives, to be minimised (P, M).
             G: its violations (P, C).
         """
-        targets = self._targets(F, G)
-        dense = np.flatnonzero((X == 0).all(axis=1) & (F[:, 0] < WORST))
+        good = scored(F, G)
+        X, F, G = X[good], F[good], G[good]
+        dense = np.flatnonzero((X == 0).all(axis=1))
         self._dense = F[dense[0]] if len(dense) else None
-        rows = np.flatnonzero(F[:, 0] < WORST)
-        if len(rows) > self._max_rows:
-            from evoprune.search.loop import promoted
-
-            rows = rows[promoted(F[rows], G[rows], self._max_rows / len(rows))]
-        self._rows = self._features.of(X[rows])
+        if len(X) > self._max_rows:
+            rows = promoted(F, G, self._max_rows / len(X))
+            X, F, G = X[rows], F[rows], G[rows]
+        targets = self._targets(F, G)
+        modelled = [name in self._problem.measured for name in self._problem.objectives]
+        self.worth = np.where(modelled, 1.0 / np.maximum(np.ptp(F, axis=0), 1e-12), 0.0)
+        self._rows = self._features.of(X)
         kernels = self._features.kernels(self._rows, self._rows)
-        anew = len(rows) >= 1.25 * self._formed
-        self._formed = len(rows) if anew else self._formed
+        anew = len(X) >= 1.25 * self._formed
+        self._formed = len(X) if anew else self._formed
         self._models = {}
         for name, y in targets.items():
             if anew or name not in self._forms:
-                self._forms[name] = chosen(kernels, y[rows], self._rows.trend[:, 1])
-            self._models[name] = Model(kernels, y[rows], self._forms[name])
+                self._forms[name] = chosen(kernels, y, self._rows.trend[:, 1])
+            self._models[name] = Model(kernels, y, self._forms[name])
 
     def _targets(self, F: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
         """Returns what is modelled by name: objectives, and floors that are none (P,).
 
         Of a floor on something that is no objective only the violation is told: it becomes +1
-        where broken and −1 where kept, a least-squares classifier.
+        where broken and −1 where kept, a least-squares classifier. So does a floor on an objective
+        that is relative to a dense model which the budgets exclude.
         """
         names = list(self._problem.objectives)
         targets = {name: F[:, names.index(name)] for name in self._problem.measured}
         columns = G[:, len(self._problem.budgets) : -1].T
         for floor, broken in zip(self._problem.floors, columns, strict=True):
-            if floor.name not in names and 0 < (broken > 0).sum() < len(broken):
+            if not self._read_off(floor) and 0 < (broken > 0).sum() < len(broken):
                 targets[str(floor)] = np.where(broken > 0, 1.0, -1.0)
         return targets
+
+    def _read_off(self, floor: Constraint) -> bool:
+        """Returns whether the model of an objective says what a floor asks."""
+        known = self._dense is not None or not floor.percent
+        return floor.name in self._problem.measured and known
 
     def bounds(self, X: np.ndarray, optimism: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Returns objectives at several optimisms (K, P, M), and who should keep the floors (P,).
@@ -294,11 +319,12 @@ class Surrogate:
             for row, k in enumerate(optimism):
                 F[row, :, column] = self._models[name].warp.back(mean - k * spread)
         for floor in problem.floors:
-            if floor.name in problem.measured and self._dense is not None:
+            if self._read_off(floor):
                 column = list(problem.objectives).index(floor.name)
                 sign = problem.signs[column]
+                dense = np.nan if self._dense is None else self._dense[column] * sign
                 values = self._models[floor.name].warp.back(found[floor.name][0]) * sign
-                kept &= floor.violation(values, self._dense[column] * sign) == 0
+                kept &= floor.violation(values, dense) == 0
             elif str(floor) in found:
                 kept &= self._models[str(floor)].warp.back(found[str(floor)][0]) <= 0
         return F, kept

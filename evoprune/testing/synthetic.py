@@ -1,5 +1,6 @@
 """A search problem without a network: a random tree of sites, their costs, a made-up quality."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +13,11 @@ from evoprune.genes import GeneSpec, build_space
 from evoprune.journal import Journal
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Goal, Hints, Request
+from evoprune.protocols import NO_HINTS, Evaluation, Goal, Hints, Request
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Progress, Rung, search
 from evoprune.search.problem import Problem
-from evoprune.space import Site, Space
+from evoprune.space import Gene, Site, Space
 
 HEADS, CHANNELS = 4, 6
 # What lower rungs add to the harm: more than any pattern has.
@@ -126,13 +127,68 @@ def problem(
     layers: int = 3, specs: Sequence[GeneSpec] = (BLOCKS, *PARTS), **bounds: str
 ) -> Problem:
     """Returns the problem: harm against parameters, with budgets such as ``params="<=70%"``."""
+    space = build_space("synthetic", sites(layers), specs)
+    return _traded(space, table(layers), bounds, hints(layers))
+
+
+def flat(levels: Sequence[int] = (), bits: int = 0, **bounds: str) -> Problem:
+    """Returns a problem of independent genes: one with each number of levels, and one of bits."""
+    from evoprune.pattern import Keep
+
+    units = [*(top - 1 for top in levels), *([bits] if bits else [])]
+    sites = {f"s{i}": Site(f"s{i}", "channels", max(n, 1)) for i, n in enumerate(units)}
+    genes = [
+        Gene(f"s{i}", (f"s{i}",), tuple(Keep(n - k) for k in range(n + 1)))
+        for i, n in enumerate(units[: len(levels)])
+    ]
+    if bits:
+        genes.append(Gene(f"s{len(levels)}", (f"s{len(levels)}",), bits=bits))
+    weights = {"params": 1.0, "flops": 2.0}
+    rows = [Row(name, (of_site(name, site.units),), (), weights) for name, site in sites.items()]
+    space = Space(sites, tuple(genes), "flat")
+    return _traded(space, CostTable(tuple(rows)), bounds)
+
+
+def _traded(
+    space: Space, table: CostTable, bounds: Mapping[str, str], known: Hints = NO_HINTS
+) -> Problem:
+    """Returns the problem of harm against parameters."""
     from evoprune.objectives.cost import Flops, Params
 
-    space = build_space("synthetic", sites(layers), specs)
     measures: dict[str, Any] = {"harm": Harm(), "params": Params(), "flops": Flops()}
     objectives = {name: measures[name] for name in ("harm", "params")}
     constraints = parse_constraints(bounds)
-    return Problem(space, table(layers), objectives, constraints, measures, hints(layers))
+    return Problem(space, table, objectives, constraints, measures, known)
+
+
+class Landscape:
+    """A quality with few strong genes, curved levels, and random pairs that help or harm.
+
+    Args:
+        problem: whose candidates are scored.
+        seed: of everything that is drawn.
+        pairs: interactions for each variable; of any two, not of neighbours.
+        noise: of what no model can learn: a share of the range, drawn from the candidate.
+    """
+
+    def __init__(self, problem: Problem, seed: int, pairs: float = 2.0, noise: float = 0.0) -> None:
+        rng, n = np.random.default_rng(seed), problem.space.n_var
+        self._problem, self._noise = problem, noise
+        self._weights, self._power = rng.gamma(0.6, 1.0, n), rng.uniform(0.7, 2.5, n)
+        self._pairs = rng.integers(0, n, (int(pairs * n), 2))
+        self._bonus = rng.normal(0.3, 1.0, len(self._pairs)) * self._weights.mean()
+
+    def F(self, X: np.ndarray) -> np.ndarray:
+        """Returns harm and parameters of candidates (P, 2)."""
+        x = X / self._problem.space.upper
+        harm = x**self._power @ self._weights
+        harm += (x[:, self._pairs[:, 0]] * x[:, self._pairs[:, 1]]) @ self._bonus
+        harm = 1.0 - np.exp(-3.0 * np.maximum(harm, 0.0) / self._weights.sum())
+        if self._noise:
+            seeds = [zlib.crc32(row.tobytes()) for row in X.astype(np.int64)]
+            draws = np.array([np.random.default_rng(seed).random() for seed in seeds])
+            harm = (1 - self._noise) * harm + self._noise * draws
+        return np.stack([harm, self._problem.cost("params", X)], axis=1)
 
 
 def run(

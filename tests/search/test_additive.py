@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import flat
 
 from evoprune.genes import GeneSpec
 from evoprune.search.additive import GRID, Additive, _savings, knapsacks, on_grid, singles
 from evoprune.search.algorithms import WORST
-from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, flat, problem
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
 BITS = (BLOCKS, GeneSpec("channels", bits=True))

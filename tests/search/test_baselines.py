@@ -5,7 +5,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from pymoo.operators.crossover.ux import UniformCrossover
-from synthetic import Landscape, flat
 
 from evoprune.registry import ALGORITHMS
 from evoprune.search.algorithms import WORST, MoEvoPrune, Nsga2, Random
@@ -13,7 +12,7 @@ from evoprune.search.evop import Evop, EvopCorrected
 from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung
 from evoprune.search.moves import at_edge
-from evoprune.testing.synthetic import BLOCKS, PARTS, problem, run
+from evoprune.testing.synthetic import BLOCKS, PARTS, Landscape, flat, problem, run
 
 
 def trail(algorithm, made, seed=0, n_eval=4000):

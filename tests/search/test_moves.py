@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import flat
 
 from evoprune.constraints import parse_constraints
 from evoprune.costs import CostTable, Row, fixed
 from evoprune.search.moves import at_edge, groups, mutated, swapped
 from evoprune.search.repair import repair
-from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, flat, problem
 
 SEEDS = st.integers(0, 2**32 - 1)
 MADE = {

@@ -1,18 +1,33 @@
 """The model of the objectives, the batches it proposes, and when it hands over."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import Landscape, flat, reached
+from synthetic import reached
 
 from evoprune.front import hypervolume
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import Nsga2, Random
+from evoprune.search.evopress import OnePlusLambda
+from evoprune.search.inner import evolved, trail
+from evoprune.search.loop import Rung
+from evoprune.search.repair import repair
 from evoprune.search.starts import stratified
 from evoprune.search.surrogate import Surrogate, SurrogateNsga2
 from evoprune.search.surrogate_model import KINDS, Features, Form, Model, Warp, Weights, chosen
-from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, FakeEvaluator, problem, run
+from evoprune.testing.synthetic import (
+    BLOCKS,
+    PARTS,
+    WIDTHS,
+    FakeEvaluator,
+    Landscape,
+    flat,
+    problem,
+    run,
+)
 
 SPACES = {
     "levels": flat((3, 4, 8, 2)),
@@ -133,6 +148,30 @@ def test_a_floor_on_an_objective_is_read_off_its_model():
     assert 0.1 < truth.mean() < 0.9
 
 
+def test_a_floor_holds_where_the_budgets_exclude_the_dense_model():
+    made = flat([2] * 10, harm="<=0.5", params="<=80%")
+    assert made.budget_violation(made.space.corners[:1]).any()
+    X = np.unique(repair(made, sample(made, 60, 0), np.random.default_rng(0)), axis=0)
+    F = Landscape(made, 0).F(X)
+    G = np.stack([np.zeros(len(X)), np.maximum(F[:, 0] - 0.5, 0.0), np.zeros(len(X))], axis=1)
+    for floors in (made.constraints, flat([2] * 10, params="<=80%", harm="<=50%").constraints):
+        surrogate = Surrogate(replace(made, constraints=floors), 999)
+        surrogate.fit(X, F, G)
+        _, kept = surrogate.bounds(X, (1.0,))
+        assert (kept == (F[:, 0] <= 0.5)).mean() > 0.9
+
+
+def test_a_candidate_without_a_value_of_a_floor_is_not_learnt_from():
+    made = flat([2] * 10, harm="<=0.5")
+    X = sample(made, 40, 0)
+    F, G = Landscape(made, 0).F(X), np.zeros((len(X), 2))
+    F[3, 0], G[3] = 1e6, (0.0, 1.0)
+    surrogate = Surrogate(made, 999)
+    surrogate.fit(X, F, G)
+    bounds, _ = surrogate.bounds(X[[3]], (0.0,))
+    assert bounds[0, 0, 0] < 10.0
+
+
 def test_a_floor_on_what_is_no_objective_is_learnt_from_its_violations():
     made = flat([2] * 10, harm="<=0.5")
     other = type(made)(
@@ -176,6 +215,20 @@ def test_a_batch_never_takes_what_the_front_dominates():
     assert batch(known, bounds, 4) == [2]
 
 
+def test_a_hopeless_bound_does_not_draw_the_batch_to_the_ends():
+    known = np.array([[0.0, 1.0], [0.4, 0.6], [0.6, 0.4], [1.0, 0.0]])
+    middle, end, wild = [0.3, 0.3], [1.02, -0.01], [-1000.0, 5.0]
+    assert batch(known, np.array([[end, middle]]), 1) == [1]
+    assert batch(known, np.array([[end, middle, [2.0, 2.0]], [end, middle, wild]]), 2)[0] == 1
+
+
+def test_of_one_objective_each_optimism_picks_its_lowest_bounds():
+    known = np.array([[0.5], [0.9]])
+    bounds = np.array([[[0.4], [0.3], [0.6], [0.45]], [[0.4], [0.1], [0.0], [0.45]]])
+    assert batch(known, bounds, 4) == [1, 0, 2, 3]
+    assert batch(known, np.full((2, 3, 1), 0.5), 4) == []
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("batch", 0), ("initial", 0), ("optimism", ()), ("optimism", (-1.0,)), ("min_skill", 2.0),
@@ -184,6 +237,102 @@ def test_a_batch_never_takes_what_the_front_dominates():
 def test_impossible_options_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is"):
         SurrogateNsga2(**{name: value})
+
+
+def first_asks(made, count=3, rows=30, **options):
+    """Returns the first asks of a search, told a landscape."""
+    stepper = SurrogateNsga2(**{"initial": rows, **options}).begin(made, made.space.corners[:0], 0)
+    found = []
+    for _ in range(count):
+        found.append(stepper.ask())
+        F = Landscape(made, 0).F(found[-1])
+        stepper.tell(found[-1], F, np.zeros((len(F), 1)))
+    return found, stepper
+
+
+def test_sizes_are_those_that_the_options_say():
+    found, _ = first_asks(flat([3] * 20), initial=21, batch=7)
+    assert [len(X) for X in found] == [21, 7, 7]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"optimism": (0.5,)}, {"optimism": (8.0,)}, {"n_gen_inner": 1}, {"pop_size_inner": 8},
+     {"max_rows": 20}, {"min_skill": 1.0}],
+)  # fmt: skip
+def test_every_option_acts(options):
+    made = flat([3] * 20)
+    bold = {"count": 2, "min_skill": -1.0}
+    usual, other = first_asks(made, **bold)[0], first_asks(made, **{**bold, **options})[0]
+    assert usual[0].tolist() == other[0].tolist()
+    assert usual[1].tolist() != other[1].tolist()
+
+
+def test_a_required_skill_of_one_is_plain_nsga2():
+    assert (
+        first_asks(flat([3] * 20), min_skill=1.0)[1]
+        .notes[0]
+        .startswith("surrogate 0 batches by the model, 2 by NSGA-II")
+    )
+
+
+@pytest.mark.parametrize(("name", "made"), SPACES.items())
+def test_a_trail_leads_from_dense_to_empty_by_what_harms_least(name, made):
+    landscape = Landscape(made, 0)
+
+    def told(X):
+        return landscape.F(X), np.zeros((len(X), 1))
+
+    stops = trail(made, told, np.array([1.0, 0.0]))
+    share = made.share(stops)
+    assert len(np.unique(stops, axis=0)) == len(stops)
+    assert (made.space.canonical(stops) == stops).all()
+    assert share.min() == pytest.approx(made.share(made.space.corners)[1])
+    even = sample(made, 400, 0)
+    near = np.abs(made.share(even)[:, None] - share).argmin(axis=1)
+    assert (landscape.F(even)[:, 0] >= landscape.F(stops)[near, 0] - 0.1).mean() > 0.85
+
+
+def test_the_model_is_searched_with_candidates_never_asked_before():
+    made = flat([3] * 20)
+    X = sample(made, 16, 0)
+    asked = []
+
+    def told(rows):
+        asked.append(rows)
+        return Landscape(made, 0).F(rows), np.zeros((len(rows), 1))
+
+    found = evolved(made, X, told, 10, np.random.default_rng(0))
+    assert len(asked) == 11
+    assert len(found) == sum(map(len, asked)) == len(np.unique(np.concatenate(asked), axis=0))
+    again = evolved(made, X, told, 10, np.random.default_rng(0))
+    assert found.tolist() == again.tolist()
+
+
+@pytest.mark.slow
+def test_at_a_fixed_size_it_beats_what_was_made_for_that():
+    """The least harm of 24 genes at one budget, with the evaluations that EvoPress begins with."""
+    both = flat([3] * 24, params="<=60%")
+    made = replace(both, objectives={"harm": both.objectives["harm"]})
+    least = {}
+    for label, algorithm in {"surrogate": SurrogateNsga2(), "press": OnePlusLambda()}.items():
+        landscape, values = Landscape(made, 1, pairs=0.5), []
+        stepper = algorithm.begin(made, made.space.corners[:1], 0)
+        while len(values) < 96:
+            X = stepper.ask()
+            assert not made.budget_violation(X).any()
+            harm = landscape.F(X)[:, :1]
+            values += harm[:, 0].tolist()
+            stepper.tell(X, harm, np.zeros((len(X), 2)))
+        least[label] = min(values[:96])
+    assert least["surrogate"] < 0.7 * least["press"]
+
+
+def test_rungs_starve_no_model(tmp_path):
+    made, rungs = problem(6, PARTS), (Rung(0, 0.5), Rung(-1))
+    found, _ = run(made, SurrogateNsga2(), tmp_path, rungs=rungs, n_eval=52)
+    assert found.n_eval == 52
+    assert not found.notes[0].startswith("surrogate 0")
 
 
 def test_what_was_told_counts_and_not_its_order(tmp_path):
