@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,10 @@ class Known:
         rung: int = -1,
         tables: bool = False,
         observe: Callable[[Evaluation], None] = lambda evaluation: None,
+        carry: bool = False,
+        begun: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[Evaluation]:
-        """Returns an evaluation for each pattern."""
+        """Returns an evaluation for each pattern; there is nothing that a rung could carry."""
         losses = self._landscape.loss(self._space.encode(patterns))
         return [
             Evaluation(pattern, split, rung, {"harm": float(loss)}, tokens=1.0)
