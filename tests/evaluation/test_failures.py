@@ -26,6 +26,7 @@ def break_one(monkeypatch, pattern_id: str, error: Exception | None) -> None:
     """Lets one pattern's measuring raise, or give NaN."""
     now = {"id": None}
     run = Worker.evaluate_batch
+    monkeypatch.setattr("evoprune.evaluation.local.SECONDS_AT_ONCE", 0)  # one by one
 
     def begin(self, patterns, *args):
         now["id"] = patterns[0].id
