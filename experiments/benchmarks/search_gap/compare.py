@@ -29,8 +29,15 @@ from evoprune.registry import ALGORITHMS
 # The population of 16 was chosen for nsga2 on the quickstart's depth space (see ../depth_truth).
 OPTIONS: Mapping[str, dict[str, Any]] = {name: {"pop_size": 16} for name in ("nsga2", "smsemoa")}
 YARDSTICK = "random"
-# `exhaustive` lists a space in order, and is no search.
-EVERY = [YARDSTICK, *sorted(set(ALGORITHMS.names()) - {YARDSTICK, "exhaustive"})]
+# `exhaustive` is no search, and rules that go by block states need a network.
+EVERY = [
+    YARDSTICK,
+    *sorted(
+        name
+        for name in set(ALGORITHMS.names()) - {YARDSTICK, "exhaustive"}
+        if not getattr(ALGORITHMS.load(name), "needs_blocks", False)
+    ),
+]
 POINTS = 12
 
 
