@@ -159,7 +159,7 @@ class WorkersConfig(_Section):
     ``num_cpus``, ``num_gpus`` and ``resources`` are what Ray sets aside for each actor
     (``num_cpus`` is its ``threads`` by default); ``runtime_env`` is passed to it as it is.
     ``boundary_mb`` bounds the states between blocks that each keeps for candidates that begin
-    alike.
+    alike; with 0 they share nothing.
     """
 
     backend: Literal["auto", "local", "ray"] = "auto"

@@ -1,8 +1,11 @@
-"""What waits to be evaluated: the costliest first, and what killed its workers last and alone."""
+"""What waits to be evaluated: the costliest first, and what killed its workers last and alone.
+
+Candidates that stand together in a request begin alike, so a batch is taken from one place of it.
+"""
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +55,8 @@ class Queue:
     def __init__(self, patterns: Sequence[Pattern], costs: np.ndarray, batch: int = 1) -> None:
         self._patterns, self._costs, self.batch = patterns, costs, batch
         self.cost = 0.0
+        # What waits, the costliest first; an entry of what was taken is dropped when it is on top.
+        self._waits: set[int] = set()
         self._heap: list[tuple[float, int]] = []
         for i in range(len(patterns)):
             self._push(i)
@@ -62,15 +67,18 @@ class Queue:
     def _push(self, i: int) -> None:
         # Ties by place, so that the order is fixed.
         heapq.heappush(self._heap, (-float(self._costs[i]), i))
+        self._waits.add(i)
         self.cost += float(self._costs[i])
 
-    def _pop(self) -> int:
-        cost, i = heapq.heappop(self._heap)
-        self.cost += cost
+    def _take(self, i: int) -> int:
+        self._waits.remove(i)
+        self.cost -= float(self._costs[i])
+        while self._heap and self._heap[0][1] not in self._waits:
+            heapq.heappop(self._heap)
         return i
 
     def __len__(self) -> int:
-        return len(self._heap) + len(self._alone)
+        return len(self._waits) + len(self._alone)
 
     @property
     def single(self) -> bool:
@@ -85,15 +93,24 @@ class Queue:
         """
         if not self._heap:
             return None
-        limit, members = self.cost / (PARTS * workers), [self._pop()]
-        spent = float(self._costs[members[0]])
-        while self._heap and len(members) < self.batch and members[0] not in self._single:
-            cost, following = self._heap[0]
-            if following in self._single or spent - cost > limit:
-                break
-            spent -= cost
-            members.append(self._pop())
-        return self._batch(members)
+        limit, first = self.cost / (PARTS * workers), self._take(self._heap[0][1])
+        members = [first]
+        if first not in self._single:
+            members += self._beside(first, limit)
+        return self._batch(sorted(members))
+
+    def _beside(self, first: int, limit: float) -> Iterator[int]:
+        """Takes the candidates around one, as many as a batch may hold."""
+        spent, count, ends, step = float(self._costs[first]), 1, {1: first, -1: first}, 1
+        while ends and count < self.batch:
+            at = ends.get(step, first) + step
+            fits = at in self._waits and at not in self._single
+            if step in ends and fits and spent + self._costs[at] <= limit:
+                spent, count, ends[step] = spent + float(self._costs[at]), count + 1, at
+                yield self._take(at)
+            else:
+                ends.pop(step, None)
+            step = -step
 
     def take_alone(self) -> Batch | None:
         """Returns a candidate to run while nothing else is in flight, None if there is none."""

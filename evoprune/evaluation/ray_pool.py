@@ -9,17 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from evoprune.errors import EvopruneError
 from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say, Show
+from evoprune.evaluation.prefix import together
 from evoprune.evaluation.tally import peak_memory
 from evoprune.evaluation.worker import Worker, WorkerSpec
 from evoprune.pattern import Pattern
 from evoprune.protocols import Cause, Evaluation, Request
+from evoprune.space import Space
 
 # Seconds between two looks at how large the cluster is.
 LOOK = 5.0
@@ -83,6 +85,16 @@ class RayEvaluator(Pool):
     ) -> None:
         demand = Demand(demand) if isinstance(demand, int) else demand
         super().__init__(_Actors(spec, demand), costs, timeout_s, say, show=show)
+        self._space = Space.from_json(spec.space)
+
+    def evaluate(self, request: Request) -> Iterator[Evaluation]:
+        """Yields evaluations as they finish; what begins alike is kept together.
+
+        Raises:
+            EvopruneError: no worker can be started, or they die one after the other.
+        """
+        order = together(self._space, request.patterns)
+        yield from super().evaluate(replace(request, patterns=[request.patterns[i] for i in order]))
 
     @property
     def pids(self) -> list[int]:

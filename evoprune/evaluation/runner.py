@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Tables = dict[str, Table]
 
 
+# Patterns that run over one micro-batch before the next.
+AT_ONCE = 16
 # Logits held at once for several patterns together, and the least positions.
 OUTPUTS_AT_ONCE = 1 << 22
 MIN_POSITIONS = 16
@@ -81,10 +83,10 @@ class StagedRunner:
         task: what is measured.
         realiser: puts patterns into the network.
         device: where it runs.
-        boundary_bytes: of states between blocks that are kept for later patterns.
+        boundary_bytes: of states between blocks that are kept for later patterns; with 0 patterns
+            are given one by one, and share nothing.
     """
 
-    batch = 16
     shared: tuple[str, ...] = ("",)
     frozen: tuple[str, ...] = ()
 
@@ -98,6 +100,7 @@ class StagedRunner:
     ) -> None:
         self.stages, self.task, self.realiser, self.device = stages, task, realiser, device
         self.prefixes = Prefixes(stages, boundary_bytes)
+        self.batch = AT_ONCE if boundary_bytes else 1
 
     def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
         """Returns the examples with the task's reference of the dense model."""

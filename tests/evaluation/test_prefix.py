@@ -171,7 +171,15 @@ def test_patterns_that_begin_alike_stand_together(make_worker):
 
 def test_the_bound_is_the_configurations(make_worker):
     worker = make_worker(workers={"backend": "local", "boundary_mb": 3})
-    assert worker.runner.prefixes.bound == 3 << 20
+    assert worker.runner.prefixes.bound == 3 << 20 and worker.runner.batch > 1
+
+
+def test_with_a_bound_of_nothing_candidates_share_nothing(make_worker):
+    worker = make_worker(workers={"backend": "local", "boundary_mb": 0})
+    assert worker.runner.batch == 1
+    for _ in range(2):
+        worker.evaluate(worker.space.dense)
+    assert worker.runner.prefixes.executed == worker.runner.prefixes.asked > 0
 
 
 @pytest.mark.slow

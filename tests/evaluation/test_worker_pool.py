@@ -180,3 +180,5 @@ def test_a_queue_hands_everything_out_in_ever_smaller_batches(count, batch, work
     ]
     assert queue.cost == pytest.approx(0) and not len(queue)
     assert all(len(one.members) <= batch for one in given_out)
+    # What stands together in a request begins alike.
+    assert all(m == tuple(range(m[0], m[-1] + 1)) for m in (one.members for one in given_out))

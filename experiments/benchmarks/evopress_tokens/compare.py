@@ -350,13 +350,18 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the run folder that all searches share")
     parser.add_argument("--model", help="instead of the quickstart's")
     parser.add_argument("--documents", type=Path, help="a JSON-lines file of documents for it")
+    parser.add_argument("--dtype", default="float32", help="that the networks run in")
     parser.add_argument("--label", default="quickstart", help="what the model is called")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tiny", action="store_true", help="a few candidates, to see that it runs")
     parser.add_argument("--out", type=Path, help="by default beside the journal, in results/")
     options = parser.parse_args()
-    changes: dict[str, Any] = {"output": str(options.run), "workers.count": options.workers}
+    changes: dict[str, Any] = {
+        "output": str(options.run),
+        "workers.count": options.workers,
+        "model.dtype": options.dtype,
+    }
     if options.model:
         changes["model.name_or_path"] = options.model
     if options.documents:

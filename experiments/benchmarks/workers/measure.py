@@ -109,6 +109,8 @@ def prepared(out: Path, model: Path, samples: int) -> tuple[WorkerSpec, Problem]
         "objectives": ["kl", "sparsity"],
         "columns": ["nll", "flops"],
         "search": {"n_eval": 1},
+        # Each candidate takes what it costs, whoever runs it and whatever was run before.
+        "workers": {"boundary_mb": 0},
         "validation": {"samples": 4},
         "report": {"samples": 4},
         "output": str(out / f"run-{model.name}-{samples}"),
