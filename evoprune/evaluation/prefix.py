@@ -44,6 +44,17 @@ def in_prefix_order(paths: Sequence[Path]) -> list[int]:
     return sorted(range(len(paths)), key=lambda i: ranked[i])
 
 
+def alike(paths: Sequence[Path], order: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns each path's index, in order, with how many first blocks the next one shares."""
+    following = [*(paths[i] for i in order[1:]), ()]
+    return [(i, _common(paths[i], path)) for i, path in zip(order, following, strict=True)]
+
+
+def _common(one: Path, other: Path) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def together(space: Space, patterns: Sequence[Pattern]) -> list[int]:
     """Returns the patterns' indices, those that begin alike one after another."""
     options = [space.options(pattern) for pattern in patterns]
@@ -146,31 +157,32 @@ class Walk:
         # After the embedding and after each block of the path; None where a leap left it open.
         self._along: list[Reached | None] = []
 
-    def features(self, path: Path, dropped: Collection[str]) -> "torch.Tensor":
+    def features(self, path: Path, dropped: Collection[str], shared: int) -> "torch.Tensor":
         """Returns what the head reads of a pattern (B, T, H).
 
         Args:
             path: what the pattern does to each block; it is realised in the network now.
             dropped: its dropped sites.
+            shared: first blocks whose states the next pattern can use; later ones are let go.
         """
         stages, at = self._owner.stages, self._nearest(path)
-        for index in range(len(self._path), len(path)):
+        begin = len(self._path)
+        self._path, self._along = path[: min(begin, shared)], self._along[: shared + 1]
+        for index in range(begin, len(path)):
             state = stages.block(index, at.state, dropped)
             if state is not at.state:
                 self._owner.executed += 1
                 at = Reached(state, at.ran + 1)
                 self._shelf.add(path[: index + 1], at)
-            self._along.append(at)
-            self._path = path[: index + 1]
+            if index < shared:
+                self._along.append(at)
+                self._path = path[: index + 1]
         self._owner.asked += at.ran
         return stages.features(at.state)
 
     def _nearest(self, path: Path) -> Reached:
         """Goes back, or over to what is kept, to the last known state on the way to a path."""
-        shared = 0
-        while shared < len(self._path) and self._path[shared] == path[shared]:
-            shared += 1
-        self._along = self._along[: shared + 1]
+        self._along = self._along[: _common(self._path, path) + 1]
         while self._along and self._along[-1] is None:
             self._along.pop()
         here = len(self._along) - 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from evoprune.costs import CostTable
 from evoprune.data.examples import Examples, Pass
-from evoprune.evaluation.prefix import Path, Prefixes, in_prefix_order, path_of
+from evoprune.evaluation.prefix import Path, Prefixes, alike, in_prefix_order, path_of
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.stages import batches, embed, forward, token_batches
 from evoprune.metrics import Table
@@ -133,6 +133,7 @@ class StagedRunner:
         import torch
 
         clean, paths = examples.clean, self._paths(options)
+        order = alike(paths, in_prefix_order(paths))
         pieces: list[dict[str, list[np.ndarray]]] = [{} for _ in options]
         errors: dict[int, Exception] = {}
         slices = batches(len(clean), clean.arrays["tokens"].shape[1], boundaries)
@@ -143,12 +144,12 @@ class StagedRunner:
                     for name, value in clean.arrays.items()
                 }
                 walk = self.prefixes.walk(batch["tokens"], len(slices))
-                for i in in_prefix_order(paths):
+                for i, shared in order:
                     if i in errors:
                         continue
                     try:
                         with self.realiser.apply(options[i]) as realised:
-                            features = walk.features(paths[i], realised.dropped)
+                            features = walk.features(paths[i], realised.dropped, shared)
                             found = self.task.measure(self.stages, features, batch)
                     except Exception as error:  # whatever a model, a task or a plug-in may raise
                         errors[i] = error
@@ -199,9 +200,9 @@ class StagedRunner:
         paths = self._paths(options)
         walk = self.prefixes.walk(tokens, 1)
         with torch.no_grad():
-            for i in in_prefix_order(paths):
+            for i, shared in alike(paths, in_prefix_order(paths)):
                 with self.realiser.apply(options[i]) as realised:
-                    found[i] = walk.features(paths[i], realised.dropped)
+                    found[i] = walk.features(paths[i], realised.dropped, shared)
         return [found[i] for i in range(len(options))]
 
     def embedding(self, one: Pass) -> np.ndarray:

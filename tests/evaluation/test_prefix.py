@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evoprune.config import load_config
 from evoprune.console import Console
-from evoprune.evaluation.prefix import Prefixes, in_prefix_order, path_of, together
+from evoprune.evaluation.prefix import Prefixes, alike, in_prefix_order, path_of, together
 from evoprune.evaluation.worker import Worker
 from evoprune.session import open_session
 from evoprune.testing import tiny_decoder
@@ -56,16 +56,23 @@ masks = st.lists(st.lists(st.sampled_from([None, "drop"]), min_size=5, max_size=
 
 
 @settings(deadline=None, max_examples=60)
-@given(calls=st.lists(masks, min_size=1, max_size=4), bound=st.sampled_from([0, 40, 100, 10**6]))
-def test_features_are_those_of_a_fresh_run_whatever_was_run_before(calls, bound):
+@given(
+    calls=st.lists(masks, min_size=1, max_size=4),
+    bound=st.sampled_from([0, 40, 100, 10**6]),
+    sort=st.booleans(),
+)
+def test_features_are_those_of_a_fresh_run_whatever_was_run_before(calls, bound, sort):
     texts = [torch.arange(4) + 7 * i for i in range(3)]
     stages = Sums(5)
     prefixes = Prefixes(stages, bound)
     for paths in calls:
         for tokens in texts:
             walk = prefixes.walk(tokens, len(texts))
-            for path in map(tuple, paths):
-                assert torch.equal(walk.features(path, gone(path)), expected(path, tokens))
+            paths = [tuple(path) for path in paths]
+            order = in_prefix_order(paths) if sort else range(len(paths))
+            for i, shared in alike(paths, order):
+                found = walk.features(paths[i], gone(paths[i]), shared)
+                assert torch.equal(found, expected(paths[i], tokens))
             assert prefixes.bytes <= bound
     assert stages.runs == prefixes.executed <= prefixes.asked
 
@@ -76,8 +83,8 @@ def test_in_prefix_order_every_beginning_is_run_once():
     beginnings = {path[: i + 1] for path in paths for i in range(6) if path[i] is None}
     stages = Sums(6)
     walk = Prefixes(stages, 0).walk(torch.arange(3), 1)
-    for i in in_prefix_order(paths):
-        walk.features(paths[i], gone(paths[i]))
+    for i, shared in alike(paths, in_prefix_order(paths)):
+        walk.features(paths[i], gone(paths[i]), shared)
     assert stages.runs == len(beginnings)
 
 
@@ -86,14 +93,14 @@ def test_states_are_kept_for_the_next_call_and_the_longest_unused_go_first():
     size = 3 * 8
     prefixes = Prefixes(stages, 5 * size)  # the embedding and four blocks of one pattern
     tokens, dense, other = torch.arange(3), (None,) * 4, ("drop", None, None, None)
-    prefixes.walk(tokens, 1).features(dense, set())
-    prefixes.walk(tokens, 1).features(dense, set())
+    prefixes.walk(tokens, 1).features(dense, set(), 0)
+    prefixes.walk(tokens, 1).features(dense, set(), 0)
     assert stages.runs == 4
-    prefixes.walk(tokens, 1).features(other, {"0"})
+    prefixes.walk(tokens, 1).features(other, {"0"}, 0)
     assert stages.runs == 7 and prefixes.bytes <= 5 * size
-    prefixes.walk(tokens, 1).features(dense, set())
+    prefixes.walk(tokens, 1).features(dense, set(), 0)
     assert stages.runs == 7  # the end of the dense model was the last to be used
-    prefixes.walk(tokens, 1).features((None, None, None, "drop"), {"3"})
+    prefixes.walk(tokens, 1).features((None, None, None, "drop"), {"3"}, 0)
     assert stages.runs == 10  # what came before it had to make room
 
 
@@ -102,7 +109,7 @@ def test_a_state_never_answers_for_another_text():
     prefixes = Prefixes(stages, 10**6)
     dense = (None,) * 3
     for tokens in (torch.tensor([1, 2, 3, 4]), torch.tensor([[1, 2], [3, 4]]), torch.arange(4)):
-        found = prefixes.walk(tokens, 1).features(dense, set())
+        found = prefixes.walk(tokens, 1).features(dense, set(), 0)
         assert torch.equal(found, expected(dense, tokens)) and found.shape == tokens.shape
 
 
