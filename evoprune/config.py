@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -34,6 +36,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_nan, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_nan, value))
+    return isinstance(value, float) and math.isnan(value)
+
+
 class Part(_Section):
     """A registered part by name, with its options: ``kl`` or ``{type: cvar_kl, alpha: 0.2}``."""
 
@@ -49,6 +59,13 @@ class Part(_Section):
             own = {"type": value["type"]} if "type" in value else {}
             return {**own, "options": {key: value[key] for key in value if key != "type"}}
         return value
+
+    @field_validator("options")
+    @classmethod
+    def _no_nan(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if name := next((name for name, value in options.items() if _holds_nan(value)), None):
+            raise ValueError(f"{name} is not a number")
+        return options
 
     def plain(self) -> dict[str, Any]:
         """Returns the part as it would be written in YAML."""
@@ -124,7 +141,7 @@ class SearchConfig(_Section):
     tokens, seconds, or generations without a larger hypervolume (``patience``).
     """
 
-    algorithm: Part = Part(type="nsga2")
+    algorithm: Part = Part(type="surrogate_nsga2")
     n_eval: Count | None = None
     n_gen: Count | None = None
     tokens: float | None = Field(default=None, gt=0)

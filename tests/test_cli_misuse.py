@@ -230,6 +230,12 @@ def test_a_model_that_returns_nan(say, tmp_path):
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), [0.1, float("nan")], {"at": float("nan")}])
+def test_an_option_that_is_not_a_number(say, value):
+    cause, remedy = say(objectives=["kl", {"type": "cvar_kl", "alpha": value}]).splitlines()[:2]
+    assert "alpha is not a number" in cause and "objectives" in cause and remedy
+
+
 def test_a_run_folder_that_cannot_be_made(say, tmp_path):
     (tmp_path / "file").write_text("")
     assert say(output=str(tmp_path / "file" / "run")) == lines(
