@@ -95,14 +95,14 @@ def compare(
 ) -> list[dict[str, object]]:
     """Returns a row for each size of the calibration set and sampler."""
     rows: list[dict[str, object]] = []
+    clusterings = [kmeans(embeddings, n_clusters, seed) for seed in range(seeds)]
     for size in sizes:
         regrets: dict[str, np.ndarray] = {}
         ranks: dict[str, np.ndarray] = {}
         for name, settings in COMPARED.items():
             sampler = build(SAMPLERS, Part.model_validate(settings))
             found = []
-            for seed in range(seeds):
-                clusters = kmeans(embeddings, n_clusters, seed)
+            for seed, clusters in enumerate(clusterings):
                 picked = sampler.select(embeddings, clusters, size, seed).indices
                 found.append(judged(tables, truth, picked))
             regrets[name], ranks[name] = np.array(found).T
