@@ -54,7 +54,9 @@ def files(settings: dict, output: Path, **workers: object) -> dict[str, bytes]:
     return left | {"journal": "\n".join(sorted(map(json.dumps, untimed))).encode()}
 
 
-@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize(
+    "count", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_ray_gives_the_files_of_one_process(tiny_config, tmp_path, count):
     settings = tiny_config(space="decoder/depth_width", rungs=RUNGS)
     here = files(settings, tmp_path / "here", backend="local")
