@@ -1,6 +1,7 @@
 """A run folder: where things lie in it, and whose run it is."""
 
 import json
+import os.path
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -57,7 +58,7 @@ class RunFolder:
             RunFolderError: there is no run in it.
         """
         folder = cls(path)
-        if not folder.config.is_file():
+        if not os.path.isfile(folder.config):
             raise RunFolderError(
                 f"'{path}' is no run folder: it holds no config.yaml.",
                 "Give the folder that `evoprune search` wrote, such as runs/quickstart.",

@@ -7,6 +7,7 @@ A registry maps a name to ``"module:attribute"``. Packages add names through ent
 import hashlib
 import importlib
 import importlib.util
+import os.path
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -246,7 +247,7 @@ def load_plugin(path: str | Path) -> None:
         ConfigError: the file is missing or fails to run.
     """
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ConfigError(f"The plug-in '{file}' does not exist.", "Give the path of a .py file.")
     name = f"{PLUGIN}{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)

@@ -1,5 +1,6 @@
 """Finds files by name: where the person points, else among what ships with the package."""
 
+import os.path
 import re
 from pathlib import Path
 
@@ -29,15 +30,13 @@ def find(name: str) -> Path:
         ConfigError: it is nowhere; names the nearest shipped file.
     """
     path = Path(name).expanduser()
-    if path.is_absolute():
-        if path.exists():
-            return path
-    else:
-        for root in roots():
-            if (root / path).exists():
-                return root / path
+    for candidate in [path] if path.is_absolute() else [root / path for root in roots()]:
+        # Unlike Path.exists, False also for what cannot be the name of a file, such as a novel.
+        if os.path.exists(candidate):
+            return candidate
     near = did_you_mean(name, [*shipped("experiments/*/config.yaml"), *_spaces()])
-    raise ConfigError(f"There is no file '{name}'.", near)
+    shown = name if len(name) <= 200 else f"{name[:197]}..."
+    raise ConfigError(f"There is no file '{shown}'.", near)
 
 
 def resolved(name_or_path: str) -> str:
@@ -49,7 +48,7 @@ def resolved(name_or_path: str) -> str:
     path = Path(name_or_path).expanduser()
     candidates = [path] if path.is_absolute() else [root / path for root in roots()]
     for found in candidates:
-        if found.is_dir():
+        if os.path.isdir(found):
             return str(found.resolve())
     if not _HUB_ID.fullmatch(name_or_path):
         raise ModelError(

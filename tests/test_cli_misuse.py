@@ -236,6 +236,24 @@ def test_an_option_that_is_not_a_number(say, value):
     assert "alpha is not a number" in cause and "objectives" in cause and remedy
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": "a" * 5000},
+        {"space": "a" * 5000},
+        {"model": {"name_or_path": "a" * 5000}},
+        {"model": {"name_or_path": "a/" * 3000}},
+        {"plugins": ["a" * 5000]},
+        {"output": "a" * 5000},
+    ],
+    ids=["data", "space", "hub id", "folder", "plug-in", "output"],
+)
+def test_a_name_too_long_for_a_file(say, monkeypatch, changes):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cause, remedy = say(**changes).splitlines()
+    assert "Traceback" not in cause and remedy
+
+
 def test_a_run_folder_that_cannot_be_made(say, tmp_path):
     (tmp_path / "file").write_text("")
     assert say(output=str(tmp_path / "file" / "run")) == lines(

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import importlib
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_model(
 
     quiet_transformers()
     folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if os.path.isdir(folder) and not (folder / "config.json").is_file():
         raise ModelError(
             f"The folder '{name_or_path}' holds no config.json.",
             "Give a folder that `save_pretrained` wrote, or a hub id.",
