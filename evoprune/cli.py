@@ -64,8 +64,8 @@ def plan(
     from evoprune.plan import plan as make
 
     settings = _settings(overrides, plugin)
-    found = make(config, settings)
-    _table(["what", "how much"], found + (rows(config, settings, dtype) if dtype else []))
+    other = rows(config, settings, dtype) if dtype else []
+    _table(["what", "how much"], make(config, settings) + other)
 
 
 @app.command()

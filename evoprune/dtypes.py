@@ -10,6 +10,7 @@ import numpy as np
 
 from evoprune.config import Config, load_config
 from evoprune.console import Console
+from evoprune.errors import ConfigError
 from evoprune.metrics import spearman
 
 
@@ -40,7 +41,7 @@ def compare(config: Config, dtype: str, count: int = 24, seed: int = 0) -> Compa
 
     Args:
         config: the experiment.
-        dtype: the other format.
+        dtype: another format than the configuration's.
         count: how many candidates; those of a small space may be fewer.
         seed: of their choice.
 
@@ -96,6 +97,8 @@ def rows(config: str | Path, overrides: Sequence[str], dtype: str) -> list[list[
     checked = load_config(config, overrides)
     # The format is checked as any other value of that setting is.
     other = load_config(config, [*overrides, f"model.dtype={dtype}"]).model.dtype
+    if other == checked.model.dtype:
+        raise ConfigError(f"The model runs in {other} anyway.", "Name another number format.")
     found = compare(checked, other)
     return [
         [f"{other} beside {found.dtypes[0]}", f"{found.speed:.2f} times as fast"],

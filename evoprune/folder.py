@@ -2,7 +2,6 @@
 
 import json
 import os.path
-import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
@@ -174,13 +173,6 @@ class RunFolder:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Writes the manifest; the run then counts as prepared."""
         write_atomically(self.manifest, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-
-    def free_bytes(self) -> int:
-        """Returns how much the disk of the folder still takes."""
-        at = self.path
-        while not at.exists():
-            at = at.parent
-        return shutil.disk_usage(at).free
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[tuple[str, Any, Any]]:

@@ -53,7 +53,7 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
     count = worker_count(checked)
     return [
         *_rows(checked, session, tokens, seconds, count),
-        *_scale(checked, problem, seconds, base, held),
+        *_scale(checked, session, tokens, seconds, base, held),
     ]
 
 
@@ -73,7 +73,7 @@ def _rows(
 
     problem, whole = session.problem, tokens[-1]
     space = problem.space
-    n_eval = _n_eval(config)
+    n_eval = _n_eval(config, session.algorithm)
     share = float(problem.share(_sample(space)).mean())
     # A candidate of that size takes the same part of what the dense model takes at each rung.
     each = per_candidate(session.rungs, tokens)
@@ -102,19 +102,18 @@ def _rows(
     return rows
 
 
-def _together(config: Config) -> int:
-    """Returns how many candidates the algorithm asks for at once."""
-    if config.search.algorithm.type == "exhaustive":
-        return _n_eval(config)
-    return _population(config)
+# What algorithms call the candidates that they ask for at once, the most telling name first.
+AT_ONCE = ("n_offsprings", "offspring", "batch", "pop_size", "steps")
 
 
-def _population(config: Config) -> int:
-    return int(config.search.algorithm.options.get("pop_size", 24))
+def _together(algorithm: Any) -> int:
+    """Returns how many candidates an algorithm asks for at once, after its start."""
+    sizes = (getattr(algorithm, name, None) for name in AT_ONCE)
+    return next((int(size) for size in sizes if size), 1)
 
 
-def _n_eval(config: Config) -> int:
-    return config.search.n_eval or _population(config) * (config.search.n_gen or 1)
+def _n_eval(config: Config, algorithm: Any) -> int:
+    return config.search.n_eval or _together(algorithm) * (config.search.n_gen or 1)
 
 
 def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory | None:
@@ -136,23 +135,41 @@ def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory |
 
 
 def _scale(
-    config: Config, problem: Any, seconds: float, base: int, held: arithmetic.Memory | None
+    config: Config,
+    session: "Session",
+    tokens: Sequence[float],
+    seconds: float,
+    base: int,
+    held: arithmetic.Memory | None,
 ) -> Rows:
-    """Returns the rows of arithmetic: memory, seconds with more workers, disk."""
-    show, space = arithmetic.gigabytes, problem.space
+    """Returns the rows of arithmetic: memory, seconds with more workers, disk.
+
+    Args:
+        config: the experiment.
+        session: prepared; closed.
+        tokens: of the dense model at each rung.
+        seconds: of the dense model at the top rung.
+        base: bytes of the weights.
+        held: what a worker holds, where it is known.
+    """
+    from evoprune.search.loop import per_candidate
+
+    show, problem = arithmetic.gigabytes, session.problem
     rows = [["memory, each machine", f"{show(base)} of weights, mapped once by all its workers"]]
     if held is not None:
         rows += memory_rows(held)
-    share = float(problem.share(_sample(space)).mean())
+    share = float(problem.share(_sample(problem.space)).mean())
+    each = seconds * share * per_candidate(session.rungs, tokens) / tokens[-1]
+    n_eval, together = _n_eval(config, session.algorithm), _together(session.algorithm)
     for workers in MANY:
-        took = arithmetic.seconds(_n_eval(config), _together(config), seconds * share, workers)
+        took = arithmetic.seconds(n_eval, together, each, workers)
         rows.append(
             [
                 f"with {workers} such worker{'s' if workers > 1 else ''}",
                 _arithmetic(arithmetic.duration(took)),
             ]
         )
-    journal = arithmetic.journal_bytes(_n_eval(config), len(space.genes))
+    journal = arithmetic.journal_bytes(n_eval, len(problem.space.genes))
     files = base + (held.examples if held else 0)
     return [*rows, ["disk", f"{show(files)} and about {show(journal)} of journal"]]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from evoprune.data.examples import Examples
-from evoprune.front import FrontPoint, nondominated
+from evoprune.front import FrontPoint
 from evoprune.metrics import Table, bootstrap
+from evoprune.pareto import nondominated
 from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, TableObjective
 from evoprune.search.archive import Archive, usable
-from evoprune.search.loop import objectives
 from evoprune.search.problem import Problem
+from evoprune.search.values import objectives
 
 N_BOOT = 1000
 

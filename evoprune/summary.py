@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 
-from evoprune.front import Front, correlations, hypervolume, oriented
+from evoprune.front import Front
 from evoprune.journal import write_atomically
+from evoprune.pareto import correlations, hypervolume, oriented
 from evoprune.search.loop import Box, Progress, box
 from evoprune.session import Session
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.front import hypervolume
+from evoprune.pareto import hypervolume
 from evoprune.search.loop import Box
 from evoprune.search.problem import Problem
 from evoprune.testing.synthetic import Landscape

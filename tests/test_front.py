@@ -10,18 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evoprune import front as front_module
+from evoprune import pareto
 from evoprune.errors import ConfigError, EvopruneError, RunFolderError
-from evoprune.front import (
-    Front,
-    FrontPoint,
-    correlations,
-    hypervolume,
-    knee,
-    nondominated,
-    oriented,
-    super_front,
-)
+from evoprune.front import Front, FrontPoint, super_front
+from evoprune.pareto import correlations, hypervolume, knee, nondominated, oriented
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.0, math.nan, math.inf, -math.inf])
 GRID = st.integers(1, 3).flatmap(
@@ -60,7 +52,7 @@ def test_nondominated_is_idempotent(F):
 
 def test_nondominated_across_blocks(monkeypatch):
     F = np.random.default_rng(0).integers(0, 6, (200, 3)).astype(float)
-    monkeypatch.setattr(front_module, "_BLOCK", 7)
+    monkeypatch.setattr(pareto, "_BLOCK", 7)
     assert nondominated(F).tolist() == brute_force(F)
 
 

@@ -5,7 +5,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from evoprune.errors import ConfigError
-from evoprune.front import Front, hypervolume, oriented, super_front
+from evoprune.front import Front, super_front
+from evoprune.pareto import hypervolume, oriented
 from evoprune.report.reading import RunData
 from evoprune.report.sections import SPLITS
 from evoprune.report.words import MISSING, card, escape, number, table

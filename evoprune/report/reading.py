@@ -10,8 +10,9 @@ from typing import Any
 
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.folder import RunFolder
-from evoprune.front import Front, Goal
+from evoprune.front import Front
 from evoprune.journal import decode, read_journal
+from evoprune.protocols import Goal
 from evoprune.registry import OBJECTIVES
 from evoprune.report.words import is_number
 from evoprune.space import Space

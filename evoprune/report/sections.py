@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evoprune.front import Front, correlations, oriented
+from evoprune.front import Front
+from evoprune.pareto import correlations, oriented
 from evoprune.report.payload import knee_id
 from evoprune.report.reading import RunData
 from evoprune.report.words import (

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from evoprune.front import hypervolume, nondominated
-from evoprune.search.loop import ranked
+from evoprune.pareto import hypervolume, nondominated
+from evoprune.search.values import ranked
 
 # Candidates whose gain is looked at, the best ranks first.
 HOPEFUL = 200

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from evoprune.pattern import Drop
 from evoprune.protocols import CostObjective
 from evoprune.search.algorithms import WORST, Seen, Stepper
 from evoprune.search.problem import Problem
-from evoprune.search.rules import FINE, Rule, Trials, inside
+from evoprune.search.rules import FINE, Trials, check_steps, inside
 from evoprune.space import Space
 
 # Into how many units all that can be saved is divided, where it has no coarser common unit.
@@ -18,24 +19,30 @@ GRID = 4096
 
 
 @dataclass(frozen=True)
-class Additive(Rule):
+class Additive:
     """``additive``: the best pattern of each size if the harms of single steps added up.
 
     The first measured objective is evaluated for every level of every gene alone; then, for rising
     budgets of the first counted objective (parameters if there is none), a knapsack is solved by
     dynamic programming. It is exact on a grid of 4096 units, and where costs add up over genes
     (tied genes are taken for independent).
+
+    Attributes:
+        steps: budgets tried where it is an algorithm or a control.
     """
+
+    needs_blocks: ClassVar[bool] = False
+
+    steps: int = 31
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
 
     def least(self, problem: Problem) -> int:
         """Returns the evaluations of the dense model and of every level alone."""
         return 1 + int(problem.space.upper.sum())
 
     most = least
-
-    def ladder(self, problem: Problem, count: int) -> np.ndarray:
-        """Never called: there is no ladder before anything is evaluated."""
-        raise NotImplementedError
 
     def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
         """Returns the search at its start; warm starts are left out."""

@@ -1,6 +1,7 @@
 """EvoP: a genetic algorithm over masks of one sparsity (Wu et al., 2025)."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from evoprune.search.problem import Problem
 
 
 @dataclass(frozen=True)
-class _Genetic:
+class _Genetic(ABC):
     """What EvoP's algorithm and its correction share.
 
     Attributes:
@@ -34,9 +35,9 @@ class _Genetic:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         _check_share("share", self.share)
 
+    @abstractmethod
     def mutated(self, problem: Problem, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns candidates (P, n_var) after mutation, at the edge of the budgets."""
-        raise NotImplementedError
 
 
 def _check_share(name: str, value: float) -> None:

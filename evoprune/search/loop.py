@@ -14,20 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evoprune.errors import ModelError
-from evoprune.front import hypervolume, nondominated
+from evoprune.pareto import hypervolume, nondominated
 from evoprune.pattern import Pattern
-from evoprune.protocols import CostObjective, Evaluation
+from evoprune.protocols import Evaluation
 from evoprune.search.agreement import Agreement, agreements, in_words
 from evoprune.search.algorithms import WORST, Stepper
 from evoprune.search.archive import Archive, usable
 from evoprune.search.problem import Problem
+from evoprune.search.values import Order, objectives, promoted, ranked, violations
 
 # A hypervolume (a share of the fixed box) that rises by less has not grown.
 GROWTH = 1e-5
-
-
-# Returns the indices of candidates, the best first, from objectives (P, M) and violations (P, C).
-Order = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -244,33 +241,6 @@ def _why(evaluation: Evaluation) -> str:
     return evaluation.error or ", ".join(broken) or "it has no value of an objective"
 
 
-def objectives(problem: Problem, X: np.ndarray, evaluations: Sequence[Evaluation]) -> np.ndarray:
-    """Returns objectives to be minimised (P, M), ``WORST`` where an evaluation has none."""
-    F = np.full((len(X), len(problem.objectives)), WORST)
-    good = [usable(evaluation, problem.measured) for evaluation in evaluations]
-    for column, (name, objective) in enumerate(problem.objectives.items()):
-        if isinstance(objective, CostObjective):
-            values = problem.cost(name, X)
-        else:
-            values = np.array([e.values.get(name, np.nan) for e in evaluations])
-        F[good, column] = (values * problem.signs[column])[good]
-    return F
-
-
-def violations(
-    problem: Problem, X: np.ndarray, evaluations: Sequence[Evaluation], dense: Evaluation
-) -> np.ndarray:
-    """Returns constraint violations (P, C + 1); the last column is 1 for what failed."""
-    columns = [*problem.budget_violation(X).T]
-    for floor in problem.floors:
-        values = np.array([e.values.get(floor.name, np.nan) for e in evaluations])
-        broken = floor.violation(values, dense.values[floor.name])
-        columns.append(np.nan_to_num(broken, nan=0.0))
-    names = {*problem.measured, *(floor.name for floor in problem.floors)}
-    columns.append(np.array([0.0 if usable(e, names) else 1.0 for e in evaluations]))
-    return np.stack(columns, axis=1)
-
-
 def per_candidate(rungs: Sequence[Rung], tokens: Sequence[float]) -> float:
     """Returns the tokens that a candidate takes on average, the later rungs by who gets there.
 
@@ -365,37 +335,3 @@ class _Climb:
                 progress.patterns.append(self._patterns[i])
                 progress.rows.append(row)
         progress.n_eval += len(self._X)
-
-
-def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """Returns all indices (P,), the best first.
-
-    Feasible before infeasible, then by non-dominated rank, then by crowding distance.
-    """
-    from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
-    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
-
-    violation = G.sum(axis=1)
-    feasible = np.flatnonzero(violation == 0)
-    order: list[int] = []
-    if len(feasible):
-        for layer in NonDominatedSorting().do(F[feasible]):
-            crowding = calc_crowding_distance(F[feasible][layer])
-            order += feasible[layer[np.argsort(-crowding, kind="stable")]].tolist()
-    broken = np.flatnonzero(violation > 0)
-    order += broken[np.argsort(violation[broken], kind="stable")].tolist()
-    return np.array(order, dtype=np.int64)
-
-
-def promoted(F: np.ndarray, G: np.ndarray, keep: float, order: Order = ranked) -> np.ndarray:
-    """Returns the indices that go on to the next rung, ascending: ⌈keep·P⌉ of them.
-
-    Args:
-        F: objectives, to be minimised (P, M).
-        G: violations (P, C).
-        keep: the share that goes on.
-        order: returns all indices, the best first.
-    """
-    # Rounded first, so that 0.1 · 30 = 3.0000000000000004 stays 3.
-    count = int(np.ceil(np.round(keep * len(F), 9)))
-    return np.sort(order(F, G)[:count])

@@ -9,9 +9,8 @@ import numpy as np
 from evoprune.constraints import Constraint
 from evoprune.costs import CostTable
 from evoprune.errors import ConfigError, SpaceError, did_you_mean
-from evoprune.front import Goal
 from evoprune.pattern import Pattern
-from evoprune.protocols import NO_HINTS, CostObjective, Hints, Objective, TableObjective
+from evoprune.protocols import NO_HINTS, CostObjective, Goal, Hints, Objective, TableObjective
 from evoprune.space import Space
 
 

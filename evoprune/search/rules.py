@@ -1,5 +1,6 @@
 """Rules: simple ways to prune, each a warm start, a baseline algorithm and a control."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -64,8 +65,14 @@ class Dense:
         return dense(problem.space, count)
 
 
+def check_steps(steps: int) -> None:
+    """Refuses fewer than one sparsity."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; it must be at least 1")
+
+
 @dataclass(frozen=True)
-class Rule:
+class Rule(ABC):
     """A rule that needs no evaluation; as an algorithm it asks for its candidates and ends.
 
     Attributes:
@@ -78,12 +85,11 @@ class Rule:
     steps: int = 31
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+        check_steps(self.steps)
 
+    @abstractmethod
     def ladder(self, problem: Problem, count: int) -> np.ndarray:
         """Returns ``count`` candidates of evenly rising sparsity (count, n_var)."""
-        raise NotImplementedError
 
     def least(self, problem: Problem) -> int:
         """Returns 0: it evaluates nothing."""

@@ -12,12 +12,12 @@ from evoprune.search.acquire import batch
 from evoprune.search.algorithms import WORST, Nsga2, Seen, Stepper, first_candidates
 from evoprune.search.exhaustive import ExhaustiveStepper
 from evoprune.search.inner import evolved, trail
-from evoprune.search.loop import promoted, ranked
 from evoprune.search.moves import at_edge
 from evoprune.search.problem import Problem
 from evoprune.search.repair import repair
 from evoprune.search.starts import stratified
 from evoprune.search.surrogate_model import Features, Form, Model, chosen
+from evoprune.search.values import promoted, ranked
 
 # A space this small is listed instead of searched on the model.
 LISTED = 1 << 14

@@ -12,9 +12,10 @@ from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation
 from evoprune.registry import STARTS
 from evoprune.search.archive import Archive
-from evoprune.search.loop import NOTHING_SPENT, Budget, Progress, Spent, objectives, violations
+from evoprune.search.loop import NOTHING_SPENT, Budget, Progress, Spent
 from evoprune.search.problem import Problem
 from evoprune.search.rules import Start
+from evoprune.search.values import objectives, violations
 
 # Of the search's budget, for each warm start that evaluates something.
 SHARE = 0.25

@@ -6,9 +6,9 @@ import pytest
 import evoprune
 from evoprune.config import load_config
 from evoprune.console import Console
-from evoprune.front import nondominated, oriented
 from evoprune.metrics import Table
 from evoprune.objectives.quality import Nll
+from evoprune.pareto import nondominated, oriented
 from evoprune.scoring import interval
 from evoprune.session import open_session
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.front import Front, FrontPoint, hypervolume, nondominated, oriented
+from evoprune.front import Front, FrontPoint
 from evoprune.journal import Journal
+from evoprune.pareto import hypervolume, nondominated, oriented
 from evoprune.pattern import Drop, Keep, Pattern
 from evoprune.space import Gene, Site, Space
 

@@ -8,7 +8,7 @@ import pytest
 
 from evoprune.controls import RULES
 from evoprune.errors import SpaceError
-from evoprune.front import nondominated
+from evoprune.pareto import nondominated
 from evoprune.registry import ALGORITHMS
 from evoprune.search.algorithms import Exhaustive, Nsga2, Random
 from evoprune.testing.algorithms import asked as asked_by

@@ -19,8 +19,9 @@ from evoprune.search.algorithms import (
 from evoprune.search.archive import Archive
 from evoprune.search.evop import EvopCorrected
 from evoprune.search.evopress import OnePlusLambda
-from evoprune.search.loop import Rung, box, promoted
+from evoprune.search.loop import Rung, box
 from evoprune.search.surrogate import SurrogateNsga2
+from evoprune.search.values import promoted
 from evoprune.testing.synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 ALL = [Nsga2(pop_size=8), Random(batch=8), Exhaustive(batch=8), Greedy()]

@@ -11,8 +11,9 @@ from evoprune.errors import ConfigError, SpaceError
 from evoprune.genes import GeneSpec
 from evoprune.protocols import NO_HINTS, Hints
 from evoprune.registry import ALGORITHMS, STARTS
+from evoprune.search.additive import Additive
 from evoprune.search.blockwise import AdaptPruner, BlockInfluence, Cka, paces, removals
-from evoprune.search.rules import Rule, halving
+from evoprune.search.rules import Uniform, halving
 from evoprune.search.warm import start
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
 
@@ -192,6 +193,8 @@ def test_a_rule_as_an_algorithm_asks_once():
 
 def test_a_rule_of_no_steps_is_refused():
     with pytest.raises(ValueError, match="steps is 0"):
-        Rule(steps=0)
+        Uniform(steps=0)
+    with pytest.raises(ValueError, match="steps is 0"):
+        Additive(steps=0)
     with pytest.raises(ConfigError, match="no warm start 'ckaa'"):
         start("ckaa")

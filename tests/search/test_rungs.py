@@ -19,7 +19,8 @@ from evoprune.search.algorithms import Nsga2, Random
 from evoprune.search.archive import Archive
 from evoprune.search.evop import Evop
 from evoprune.search.evopress import OnePlusLambda
-from evoprune.search.loop import Rung, per_candidate, promoted, ranked
+from evoprune.search.loop import Rung, per_candidate
+from evoprune.search.values import promoted, ranked
 from evoprune.testing.synthetic import BLOCKS, FakeEvaluator, problem, run
 
 SIZES = (3, 5, 12)

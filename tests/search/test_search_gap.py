@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.front import hypervolume
+from evoprune.pareto import hypervolume
 
 FOLDER = Path(evoprune.__file__).parents[1] / "experiments" / "benchmarks" / "search_gap"
 

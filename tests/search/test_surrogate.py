@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import reached
 
-from evoprune.front import hypervolume
+from evoprune.pareto import hypervolume
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import Nsga2, Random
 from evoprune.search.evopress import OnePlusLambda

@@ -25,11 +25,12 @@ from threadpoolctl import threadpool_limits
 from evoprune.config import Part, build
 from evoprune.console import Console
 from evoprune.folder import RunFolder
-from evoprune.front import hypervolume
 from evoprune.journal import write_atomically
+from evoprune.pareto import hypervolume
 from evoprune.registry import ALGORITHMS
 from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Rung, box, objectives, search
+from evoprune.search.loop import Budget, Rung, box, search
+from evoprune.search.values import objectives
 from evoprune.search.warm import Allowance, add_known, warmed
 from evoprune.session import Session, open_session
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from evoprune.console import Console
-from evoprune.front import hypervolume, nondominated
 from evoprune.journal import write_atomically
+from evoprune.pareto import hypervolume, nondominated
 from evoprune.run import Run
 from evoprune.search.algorithms import Nsga2, Random
-from evoprune.search.loop import Budget, objectives, search
+from evoprune.search.loop import Budget, search
+from evoprune.search.values import objectives
 from evoprune.session import Session, open_session
 
 ALGORITHMS = {"nsga2": Nsga2(pop_size=16), "random": Random()}

@@ -44,7 +44,7 @@ from evoprune.space import Space
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("attn", "mlp")
-SHARES = (0.125, 0.25, 0.375, 0.5)
+SHARES = (1 / 4, 1 / 3, 5 / 12, 1 / 2)
 STAGED, FULL = (Rung(0, 1 / 16), Rung(-1)), (Rung(-1),)
 # EvoPress' tokens over those of a search at one sparsity, and how many runs the front may cost.
 FEWER, RUNS = 3, 2

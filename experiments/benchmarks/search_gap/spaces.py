@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from evoprune.console import Console
-from evoprune.front import hypervolume
+from evoprune.pareto import hypervolume
 from evoprune.run import Run
 from evoprune.search.archive import Archive
 from evoprune.search.inner import evolved, trail
-from evoprune.search.loop import Box, box, objectives, violations
+from evoprune.search.loop import Box, box
 from evoprune.search.problem import Problem
+from evoprune.search.values import objectives, violations
 from evoprune.session import Session, open_session
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, Landscape, flat, problem
 

@@ -12,10 +12,9 @@ greedy get as many distinct evaluations as it used.
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -84,16 +83,9 @@ class Known:
         self._space, self._landscape = space, landscape
 
     def get(
-        self,
-        patterns: Sequence[Pattern],
-        split: str = "search",
-        rung: int = -1,
-        tables: bool = False,
-        observe: Callable[[Evaluation], None] = lambda evaluation: None,
-        carry: bool = False,
-        begun: Mapping[str, Any] = MappingProxyType({}),
+        self, patterns: Sequence[Pattern], split: str = "search", rung: int = -1, **asked: Any
     ) -> list[Evaluation]:
-        """Returns an evaluation for each pattern; there is nothing that a rung could carry."""
+        """Returns an evaluation for each pattern; whatever else is asked for changes nothing."""
         losses = self._landscape.loss(self._space.encode(patterns))
         return [
             Evaluation(pattern, split, rung, {"harm": float(loss)}, tokens=1.0)
