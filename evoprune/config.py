@@ -77,7 +77,9 @@ class ModelConfig(_Section):
 
     A model that is no Hugging Face model comes from a ``factory``: a shipped backbone's name, or
     ``package.module:function``, with ``weights`` as safetensors. ``options`` are the family's.
-    ``device_map: balanced`` spreads the blocks over all GPUs that a worker sees (``num_gpus``).
+    ``device_map: balanced`` spreads the blocks over all GPUs that a worker sees (``num_gpus``);
+    ``streamed`` keeps them in the machine's memory and brings each to the device once for as many
+    candidates as ``workers.boundary_mb`` has room for.
     """
 
     name_or_path: str = Field(default="", validate_default=False)
@@ -87,7 +89,7 @@ class ModelConfig(_Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     device: str = "cpu"
-    device_map: Literal["balanced"] | None = None
+    device_map: Literal["balanced", "streamed"] | None = None
     trust_remote_code: bool = False
     family: str = "auto"
 
@@ -95,8 +97,8 @@ class ModelConfig(_Section):
     def _one_source(self) -> "ModelConfig":
         if bool(self.name_or_path) == bool(self.factory):
             raise ValueError("it needs either name_or_path or factory")
-        if self.device_map and self.device != "cuda":
-            raise ValueError("device_map spreads a model over GPUs: set device: cuda")
+        if self.device_map == "balanced" and self.device != "cuda":
+            raise ValueError("device_map: balanced spreads a model over GPUs: set device: cuda")
         return self
 
     @property

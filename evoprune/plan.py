@@ -40,7 +40,9 @@ def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
         try:
             problem, spec = session.problem, session.spec
             # Nothing is kept between two passes; the first maps the weights, the second is timed.
-            worker = Worker(replace(spec, boundary_mb=0))
+            # Of a streamed model nothing is kept anyway.
+            streamed = spec.device_map == "streamed"
+            worker = Worker(spec if streamed else replace(spec, boundary_mb=0))
             worker.evaluate(problem.space.dense)
             began = time.perf_counter()
             worker.evaluate(problem.space.dense)
@@ -96,6 +98,8 @@ def _rows(
             f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
         ],
     ]
+    if config.model.device_map == "streamed":
+        rows.append(["note", "streamed: candidates of a generation share what that pass fetched"])
     rows += _warm_rows(config, problem, session.allowance)
     if n_eval >= space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
@@ -119,6 +123,7 @@ def _n_eval(config: Config, algorithm: Any) -> int:
 def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory | None:
     """Returns what a worker holds by arithmetic; None of what is no language model in stages."""
     from evoprune.evaluation.runner import StagedRunner
+    from evoprune.families.placement import is_streamed
     from evoprune.families.stages import BATCH_TOKENS
     from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
 
@@ -129,9 +134,13 @@ def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory |
         return None
     itemsize = next(worker.model.parameters()).element_size()
     sizes = arithmetic.Sizes.of(worker.table, stages.vocabulary, stages.n_blocks, itemsize)
-    return arithmetic.memory(
+    held = arithmetic.memory(
         sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens, boundary_mb
     )
+    if not is_streamed(worker.family, worker.model):
+        return held
+    blocks = [sum(p.nbytes for p in one.parameters()) for one in worker.family.blocks(worker.model)]
+    return replace(held, weights=held.weights - sum(blocks) + max(blocks))
 
 
 def _scale(

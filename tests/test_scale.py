@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_plan_prints_memory_time_and_disk_of_one_s_own(tiny_config):
     assert "mapped once" in rows["memory, each machine"] and "journal" in rows["disk"]
     for count in ("1 such worker", "8 such workers", "64 such workers"):
         assert rows[f"with {count}"].endswith("(arithmetic, not measurement)")
+
+
+def test_a_streamed_model_needs_room_for_one_block(tiny_config):
+    settings = tiny_config()
+    weights = {}
+    for place in (None, "streamed"):
+        model = {**settings["model"], "device_map": place}
+        listed = plan(settings | {"model": model})
+        rows = dict(listed)
+        (found,) = re.findall(r"weights ([0-9.]+) (.?B)", rows["memory, each GPU worker"])
+        weights[place] = float(found[0]) * {"MB": 1e6, "kB": 1e3, "B": 1.0}[found[1]]
+        assert any(how.startswith("streamed:") for _, how in listed) == (place is not None)
+    assert weights["streamed"] < weights[None]
 
 
 def test_the_cluster_file_is_one_that_ray_takes():

@@ -56,13 +56,15 @@ def input_moments(subject: Subject) -> dict[str, Moments]:
             for _, real in subject.run():
                 for name, inputs in pending.items():
                     rows = inputs[real.to(inputs.device)].double()
+                    # Beside the tensor that they are compared with; a streamed one is elsewhere.
+                    home = subject.model.get_parameter(name).device
+                    total, squares = rows.sum(0).to(home), rows.square().sum(0).to(home)
                     moments = found.setdefault(
-                        name,
-                        Moments(0, torch.zeros_like(rows[0]), torch.zeros_like(rows[0])),
+                        name, Moments(0, torch.zeros_like(total), torch.zeros_like(squares))
                     )
                     moments.count += len(rows)
-                    moments.total += rows.sum(0)
-                    moments.squares += rows.square().sum(0)
+                    moments.total += total
+                    moments.squares += squares
                 pending.clear()
     finally:
         for handle in handles:

@@ -16,6 +16,7 @@ from evoprune.config import Config
 from evoprune.data.examples import Examples
 from evoprune.errors import ModelError, RunFolderError
 from evoprune.evaluation.rank import scored, subject_of
+from evoprune.families.load import read_placed
 from evoprune.families.stages import NO_SITES, token_batches
 from evoprune.protocols import Hints
 from evoprune.space import Site, Space
@@ -49,7 +50,14 @@ def hints_of(config: Config, folder: Path, family: Any, space: Space, examples: 
         return _load(path)
     torch.set_num_threads(config.workers.threads)
     settings = config.model
-    model = family.read(folder, settings.dtype, settings.device, settings.trust_remote_code)
+    model = read_placed(
+        family,
+        folder,
+        settings.dtype,
+        settings.device,
+        settings.device_map,
+        settings.trust_remote_code,
+    )
     read = Examples.load(examples)
     hints = measured(family.stages(model), family.sites(model), read, settings.device)
     scores = _bit_scores(config, space, family, model, read)

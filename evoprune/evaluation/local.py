@@ -31,7 +31,8 @@ class LocalEvaluator:
         show: Callable[[Sequence[Work]], None] = lambda workers: None,
     ) -> None:
         self.worker = Worker(spec)
-        self.count = self._size = 1
+        self.count = 1
+        self._size = self.worker.runner.batch if self.worker.runner.whole else 1
         self._tally, self._show = Tally(say), show
         self._work = Work(1, f"this process, {os.getpid()}")
 
@@ -61,8 +62,9 @@ class LocalEvaluator:
                     "this happens to is replaced.",
                 ) from error
             start, seconds = start + len(patterns), time.perf_counter() - began
+            runner = self.worker.runner
             fitting = int(SECONDS_AT_ONCE * len(patterns) / seconds)
-            self._size = max(1, min(fitting, self.worker.runner.batch))
+            self._size = runner.batch if runner.whole else max(1, min(fitting, runner.batch))
             self._tally.add(found)
             self._work.candidates += len(found)
             self._work.seconds += seconds

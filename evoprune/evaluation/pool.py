@@ -41,11 +41,13 @@ class Ready:
         batch: how many candidates it likes at once.
         place: where it runs, for people.
         pid: its process.
+        whole: whether it should get all of them at once, however long they take.
     """
 
     batch: int
     place: str
     pid: int
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ class Pool:
         if not ready or request.stopping():
             return
         queue.batch = max(slot.ready.batch for slot in ready if slot.ready)
+        queue.whole = any(slot.ready.whole for slot in ready if slot.ready)
         for depth in range(IN_FLIGHT):
             for slot in ready:
                 if len(slot.jobs) > depth or request.stopping():

@@ -83,7 +83,7 @@ class Shelf:
 
     def add(self, beginning: Path, reached: Reached) -> None:
         """Keeps a state."""
-        size = _bytes(reached.state)
+        size = size_of(reached.state)
         self._found[beginning] = (reached, size)
         self.bytes += size
         self.fit()
@@ -201,14 +201,14 @@ class Walk:
         return at
 
 
-def _bytes(state: Any) -> int:
+def size_of(state: Any) -> int:
     """Returns what the tensors of a state take."""
     if hasattr(state, "element_size"):
         return int(state.element_size() * state.nelement())
     if is_dataclass(state):
-        return sum(_bytes(getattr(state, field.name)) for field in fields(state))
+        return sum(size_of(getattr(state, field.name)) for field in fields(state))
     if isinstance(state, Mapping):
-        return sum(_bytes(value) for value in state.values())
+        return sum(size_of(value) for value in state.values())
     if isinstance(state, (list, tuple)):
-        return sum(_bytes(value) for value in state)
+        return sum(size_of(value) for value in state)
     return 0

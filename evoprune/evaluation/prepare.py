@@ -25,8 +25,10 @@ from evoprune.data.examples import Examples, Pass, thin_file
 from evoprune.errors import DataError, ModelError, RunFolderError
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
-from evoprune.evaluation.runner import Runner, make_runner
+from evoprune.evaluation.runner import Runner
+from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import open_network, read_placed
+from evoprune.families.placement import is_streamed
 from evoprune.folder import RunFolder
 from evoprune.journal import write_atomically
 from evoprune.live import NOTHING, Live
@@ -276,7 +278,8 @@ def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
         settings.trust_remote_code,
     )
     table = family.table(base, config.data.chunk_tokens)
-    return make_runner(family, base, opened.task, table, settings.device)
+    bound = config.workers.boundary_mb << 20 if is_streamed(family, base) else 0
+    return make_runner(family, base, opened.task, table, settings.device, boundary_bytes=bound)
 
 
 def _dense(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> Examples:

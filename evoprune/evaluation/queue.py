@@ -50,11 +50,12 @@ class Queue:
 
     Attributes:
         cost: of all that waits, but for what waits to be run alone.
+        whole: whether each worker gets its share at once instead of a part of it.
     """
 
     def __init__(self, patterns: Sequence[Pattern], costs: np.ndarray, batch: int = 1) -> None:
         self._patterns, self._costs, self.batch = patterns, costs, batch
-        self.cost = 0.0
+        self.cost, self.whole = 0.0, False
         # What waits, the costliest first; an entry of what was taken is dropped when it is on top.
         self._waits: set[int] = set()
         self._heap: list[tuple[float, int]] = []
@@ -93,7 +94,8 @@ class Queue:
         """
         if not self._heap:
             return None
-        limit, first = self.cost / (PARTS * workers), self._take(self._heap[0][1])
+        limit = self.cost / (workers if self.whole else PARTS * workers)
+        first = self._take(self._heap[0][1])
         members = [first]
         if first not in self._single:
             members += self._beside(first, limit)

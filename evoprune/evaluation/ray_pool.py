@@ -191,9 +191,9 @@ class _Actors:
         except self._ray.exceptions.RayError as error:
             return self._death(worker, error)
         if first:
-            batch, host, pid, node = value
+            *said, node = value
             self._nodes[worker] = node
-            return Ready(batch, host, pid)
+            return Ready(*said)
         return Done(*value)
 
     def _death(self, worker: Any, error: Any) -> Died:
@@ -250,12 +250,13 @@ class _Resident:
     def __init__(self, spec: WorkerSpec) -> None:
         self._worker = Worker(spec)
 
-    def ready(self) -> tuple[int, str, int, str]:
+    def ready(self) -> tuple[int, str, int, bool, str]:
         import ray
 
         context = ray.get_runtime_context()
         place = f"node {ray.util.get_node_ip_address()}"
-        return self._worker.runner.batch, place, os.getpid(), context.get_node_id()
+        runner = self._worker.runner
+        return runner.batch, place, os.getpid(), runner.whole, context.get_node_id()
 
     def evaluate(self, *args: Any) -> tuple[list[Evaluation], float, int]:
         began = time.perf_counter()

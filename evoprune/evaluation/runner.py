@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from evoprune.costs import CostTable
 from evoprune.data.examples import Examples, Pass
 from evoprune.evaluation.prefix import Path, Prefixes, alike, in_prefix_order, path_of
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.stages import batches, embed, forward, token_batches
 from evoprune.metrics import Table
 from evoprune.pattern import Option
-from evoprune.recover.adapt import Adapt
 from evoprune.tasks.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -36,12 +34,14 @@ MIN_POSITIONS = 16
 class Runner(Protocol):
     """Measures patterns with a resident network.
 
-    ``batch`` is how many patterns it likes to be given at once. ``shared`` and ``frozen`` begin
-    the names of the cost table's rows that patterns have in common: tensors that are stored once,
-    and work that is done once, whatever the pattern.
+    ``batch`` is how many patterns it likes to be given at once, ``whole`` whether all of them
+    should come at once however long they take. ``shared`` and ``frozen`` begin the names of the
+    cost table's rows that patterns have in common: tensors that are stored once, and work that is
+    done once, whatever the pattern.
     """
 
     batch: int
+    whole: bool
     shared: tuple[str, ...]
     frozen: tuple[str, ...]
 
@@ -89,6 +89,7 @@ class StagedRunner:
 
     shared: tuple[str, ...] = ("",)
     frozen: tuple[str, ...] = ()
+    whole: bool = False
 
     def __init__(
         self,
@@ -139,10 +140,7 @@ class StagedRunner:
         slices = batches(len(clean), clean.arrays["tokens"].shape[1], boundaries)
         with torch.inference_mode():
             for rows in slices:
-                batch = {
-                    name: torch.from_numpy(value[rows]).to(self.device)
-                    for name, value in clean.arrays.items()
-                }
+                batch = self._batch(clean, rows)
                 walk = self.prefixes.walk(batch["tokens"], len(slices))
                 for i, shared in order:
                     if i in errors:
@@ -156,7 +154,13 @@ class StagedRunner:
                         continue
                     for name, column in found.items():
                         pieces[i].setdefault(name, []).append(column)
-        return [errors.get(i) or _table(found, clean.groups) for i, found in enumerate(pieces)]
+        return [errors.get(i) or table_of(found, clean.groups) for i, found in enumerate(pieces)]
+
+    def _batch(self, one: Pass, rows: slice) -> dict[str, "torch.Tensor"]:
+        """Returns a micro-batch of a pass, on the device."""
+        import torch
+
+        return {n: torch.from_numpy(a[rows]).to(self.device) for n, a in one.arrays.items()}
 
     def _paths(self, options: Sequence[Mapping[str, Option]]) -> list[Path]:
         """Returns what each pattern does to each block, by which beginnings are compared."""
@@ -176,10 +180,7 @@ class StagedRunner:
         clean = examples.clean
         size = OUTPUTS_AT_ONCE // max(1, len(options) * int(self.stages.vocabulary))
         for rows in batches(len(clean), clean.arrays["tokens"].shape[1]):
-            batch = {
-                name: torch.from_numpy(value[rows]).to(self.device)
-                for name, value in clean.arrays.items()
-            }
+            batch = self._batch(clean, rows)
             mask, known = self.task.known(batch)
             features = [one[:, :-1][mask] for one in self._features(options, batch["tokens"])]
             at = mask.nonzero()[:, 0].cpu() + rows.start
@@ -210,23 +211,7 @@ class StagedRunner:
         return embed(self.stages, one.arrays["tokens"], one.arrays["lengths"], self.device)
 
 
-def _table(pieces: Mapping[str, Sequence[np.ndarray]], groups: np.ndarray) -> Tables:
+def table_of(pieces: Mapping[str, Sequence[np.ndarray]], groups: np.ndarray) -> Tables:
+    """Returns the tables of a pattern from its columns by micro-batch."""
     columns = {name: np.concatenate(values) for name, values in sorted(pieces.items())}
     return {"clean": Table(columns, groups)}
-
-
-def make_runner(
-    family: Any,
-    model: Any,
-    task: Any,
-    table: CostTable,
-    device: str = "cpu",
-    adapt: tuple[Adapt, Mapping[str, np.ndarray]] | None = None,
-    boundary_bytes: int = 0,
-) -> Runner:
-    """Returns the runner of a family's network."""
-    if hasattr(family, "runner"):
-        runner: Runner = family.runner(model, task, device)
-        return runner
-    realiser = Realiser(model, table, adapt)
-    return StagedRunner(family.stages(model), task, realiser, device, boundary_bytes)

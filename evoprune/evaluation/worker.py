@@ -14,7 +14,8 @@ from evoprune.config import Part, build
 from evoprune.costs import CostTable
 from evoprune.data.examples import Examples, thin_file
 from evoprune.evaluation.rank import ADAPT_FILE
-from evoprune.evaluation.runner import Tables, make_runner
+from evoprune.evaluation.runner import Tables
+from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import read_placed
 from evoprune.metrics import Table
 from evoprune.pattern import Pattern

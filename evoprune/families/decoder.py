@@ -18,7 +18,7 @@ from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
 from evoprune.errors import ModelError
 from evoprune.families.load import load_base, load_tokenizer, write_base
-from evoprune.families.placement import at, home
+from evoprune.families.placement import at, home, visiting
 from evoprune.families.stages import check_stages, embed
 from evoprune.shipped import resolved
 from evoprune.space import Site
@@ -355,11 +355,12 @@ class DecoderStages:
         if name in dropped:
             return state
         layer = self.model.model.layers[index]
-        hidden, rotary = at(home(layer), (state.hidden, state.rotary))
-        if f"{name}.attn" not in dropped:
-            hidden = self._attended(layer, hidden, rotary)
-        if f"{name}.mlp" not in dropped:
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        with visiting(layer):
+            hidden, rotary = at(home(layer), (state.hidden, state.rotary))
+            if f"{name}.attn" not in dropped:
+                hidden = self._attended(layer, hidden, rotary)
+            if f"{name}.mlp" not in dropped:
+                hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         return State(hidden, rotary)
 
     def _attended(self, layer: Any, hidden: "torch.Tensor", rotary: Any) -> "torch.Tensor":

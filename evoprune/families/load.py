@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
-from evoprune.families.placement import spread, visible
+from evoprune.families.placement import spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
 
@@ -180,10 +180,12 @@ def placed(family: Any, network: Any, device: str, device_map: str | None) -> An
     """Returns a network where a configuration's ``model`` section wants it.
 
     Raises:
-        ModelError: it cannot be spread over several devices.
+        ModelError: its blocks cannot lie apart from the rest.
     """
     if device_map is None:
         return network.to(device)
+    if device_map == "streamed":
+        return streamed(family, network, device)
     return spread(family, network, visible(device))
 
 
@@ -197,7 +199,7 @@ def read_placed(
 ) -> Any:
     """Returns the network of a base file where a worker wants it.
 
-    Over several devices it is mapped first, so that each block is only read to its own.
+    Unless it all goes to one device it is mapped first, so that each block is read to its own.
     """
     if device_map is None:
         return family.read(folder, dtype, device, trust_remote_code)

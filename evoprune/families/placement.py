@@ -1,10 +1,13 @@
-"""A network over several accelerators of one worker: its blocks in order, all else on the first.
+"""A network that one accelerator cannot hold.
 
-Embedding, last norm and head stay together, so that tasks and criteria see one device. A state is
-moved where the next block lies, by the stages and, for the library's own ``forward``, by hooks.
+Over several accelerators of one worker its blocks lie in order. Streamed, they stay in the
+machine's memory, mapped from their file, and each is brought to the device while it is run.
+Embedding, last norm and head lie together on the first device, so that tasks and criteria see one.
+States and blocks are moved by the stages and, for the library's own ``forward``, by hooks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evoprune.errors import ModelError
@@ -62,21 +65,133 @@ def spread(family: Any, model: Any, devices: Sequence[str]) -> Any:
     Raises:
         ModelError: networks of the family are not run block by block.
     """
-    if not hasattr(family, "blocks"):
-        raise ModelError(
-            f"A network of the family '{family.name}' runs on one device.",
-            "Leave `model.device_map` out.",
-        )
-    blocks = list(family.blocks(model))
+    blocks = _blocks(family, model)
     sizes = [sum(p.nbytes for p in block.parameters()) for block in blocks]
     rest = sum(p.nbytes for p in model.parameters()) - sum(sizes)
     places = balanced(sizes, rest, len(devices))
     for block, place in zip(blocks, places, strict=True):
         _move(block, devices[place])
         block.register_forward_pre_hook(_arrive, with_kwargs=True)
-    _move(model, devices[0], skip={id(module) for block in blocks for module in block.modules()})
+    _move(model, devices[0], skip=_inside(blocks))
     family.after_blocks(model).register_forward_pre_hook(_arrive, with_kwargs=True)
     return model
+
+
+def streamed(family: Any, model: Any, device: str) -> Any:
+    """Returns the model with its blocks where they are, and all else on a device.
+
+    A block comes to the device whenever it is run, and goes again (``visiting``).
+
+    Args:
+        family: of the model.
+        model: on the CPU, maybe mapped from a file.
+        device: where everything is run.
+
+    Raises:
+        ModelError: networks of the family are not run block by block.
+    """
+    blocks = _blocks(family, model)
+    _move(model, device, skip=_inside(blocks))
+    for block in blocks:
+        block._visits = visits = _Visits(device)
+        block.register_forward_pre_hook(lambda module, args, visits=visits: visits.enter(module))
+        block.register_forward_hook(
+            lambda module, args, found, visits=visits: visits.leave(), always_call=True
+        )
+    return model
+
+
+def is_streamed(family: Any, model: Any) -> bool:
+    """Returns whether a model's blocks visit the device one by one."""
+    return hasattr(family, "blocks") and hasattr(family.blocks(model)[0], "_visits")
+
+
+@contextmanager
+def visiting(block: Any) -> Iterator[None]:
+    """Brings a streamed block to its device while the context lasts; others stay where they are.
+
+    Raises:
+        ModelError: its gradients are wanted, which would be lost with what is brought there.
+    """
+    visits = getattr(block, "_visits", None)
+    if visits is None:
+        yield
+        return
+    visits.enter(block)
+    try:
+        yield
+    finally:
+        visits.leave()
+
+
+class _Visits:
+    """Where a block is run, and its own tensors while it is there.
+
+    Args:
+        device: where.
+    """
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = torch.empty(0, device=device).device  # with its number
+        self._depth = 0
+        self._home: list[tuple[dict[str, Any], str, Any]] = []
+
+    def enter(self, block: Any) -> None:
+        """Brings the block, if nobody did so already."""
+        self._depth += 1
+        if self._depth > 1:
+            return
+        try:
+            self._bring(block)
+        except BaseException:
+            self.leave()  # half of it may be there
+            raise
+
+    def _bring(self, block: Any) -> None:
+        import torch
+
+        for module in block.modules():
+            for held in (module._parameters, module._buffers):
+                for name, tensor in held.items():
+                    if tensor is None or tensor.device == self._device:
+                        continue
+                    if tensor.requires_grad:
+                        raise ModelError(
+                            "A streamed model has no gradients: its blocks only visit.",
+                            "Choose another criterion, or leave `model.device_map` out.",
+                        )
+                    there = tensor.detach().to(self._device)
+                    self._home.append((held, name, tensor))
+                    kept = held is module._parameters
+                    held[name] = torch.nn.Parameter(there, False) if kept else there
+
+    def leave(self) -> None:
+        """Puts the block's own tensors back once the last visit ends."""
+        self._depth -= 1
+        if not self._depth:
+            while self._home:
+                held, name, tensor = self._home.pop()
+                held[name] = tensor
+
+
+def _blocks(family: Any, model: Any) -> list[Any]:
+    """Returns the blocks of a model.
+
+    Raises:
+        ModelError: networks of the family are not run block by block.
+    """
+    if not hasattr(family, "blocks"):
+        raise ModelError(
+            f"A network of the family '{family.name}' runs on one device.",
+            "Leave `model.device_map` out.",
+        )
+    return list(family.blocks(model))
+
+
+def _inside(blocks: Sequence[Any]) -> set[int]:
+    return {id(module) for block in blocks for module in block.modules()}
 
 
 def _move(model: Any, device: str, skip: set[int] = frozenset()) -> None:  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from evoprune.costs import Row, entries
 from evoprune.data.examples import Examples
 from evoprune.evaluation.prepare import open_experiment
 from evoprune.evaluation.realise import Realised
-from evoprune.evaluation.runner import make_runner
+from evoprune.evaluation.runners import make_runner
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
 from evoprune.families.load import weights_digest

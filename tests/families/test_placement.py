@@ -19,30 +19,42 @@ from evoprune.evaluation.worker import Worker
 from evoprune.families import load
 from evoprune.families.decoder import Decoder
 from evoprune.families.load import load_base, load_model, write_base
-from evoprune.families.placement import balanced, home, spread, visible
+from evoprune.families.placement import (
+    balanced,
+    home,
+    is_streamed,
+    spread,
+    streamed,
+    visible,
+    visiting,
+)
 from evoprune.families.stages import forward
 from evoprune.session import open_session
 
 
 def small(tied: bool) -> LlamaForCausalLM:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=300,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=tied,
-            attn_implementation="sdpa",
+    return (
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=300,
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                tie_word_embeddings=tied,
+                attn_implementation="sdpa",
+            )
         )
-    ).eval()
+        .eval()
+        .requires_grad_(False)
+    )
 
 
-def whole_pass(model) -> dict[str, torch.Tensor]:
+def whole_pass(model, device="cpu:0") -> dict[str, torch.Tensor]:
     """Runs what a worker and a check run; returns where things ended."""
     stages = Decoder().stages(model)
-    tokens = torch.zeros((2, 16), dtype=torch.long, device="cpu:0")
+    tokens = torch.zeros((2, 16), dtype=torch.long, device=device)
     with torch.no_grad():
         features = forward(stages, tokens)
         part = forward(stages, tokens, {"layers.1", "layers.2.attn"})
@@ -125,8 +137,51 @@ def test_without_gpus_or_blocks_it_is_refused(tiny_config, monkeypatch):
     class Whole:
         name = "whole"
 
-    with pytest.raises(ModelError, match="family 'whole' runs on one device"):
-        spread(Whole(), torch.nn.Linear(1, 1), ["cpu"])
+    for place in (lambda *it: spread(*it, ["cpu"]), lambda *it: streamed(*it, "cpu")):
+        with pytest.raises(ModelError, match="family 'whole' runs on one device"):
+            place(Whole(), torch.nn.Linear(1, 1))
     model = tiny_config()["model"]
     with pytest.raises(ConfigError, match="set device: cuda"):
         load_config(tiny_config(model={**model, "device_map": "balanced"}))
+
+
+def test_a_streamed_block_is_on_the_gpu_only_while_it_runs():
+    seen = []
+    with FakeTensorMode():
+        model = streamed(Decoder(), small(True), "cpu:1")
+        layers = model.model.layers
+        for index, layer in enumerate(layers):
+            layer.mlp.register_forward_pre_hook(
+                lambda module, args, index=index: seen.append(
+                    (index, [i for i, one in enumerate(layers) if str(home(one)) == "cpu:1"])
+                )
+            )
+        assert is_streamed(Decoder(), model) and not is_streamed(Decoder(), small(True))
+        assert str(home(model.lm_head)) == str(home(model.model.norm)) == "cpu:1"
+        found = whole_pass(model, "cpu:1")
+        assert {str(home(layer)) for layer in layers} == {"cpu"}
+    assert {str(value.device) for value in found.values()} == {"cpu:1"}
+    assert len(seen) == 4 + 3 + 4 and all(there == [index] for index, there in seen)
+
+
+def test_a_block_that_does_not_fit_leaves_nothing_there():
+    with FakeTensorMode():
+        model = streamed(Decoder(), small(True), "cpu:1")
+        layer = model.model.layers[1]
+        weight = layer.mlp.down_proj.weight
+        weight.detach = lambda: (_ for _ in ()).throw(MemoryError("full"))
+        with pytest.raises(MemoryError, match="full"), visiting(layer):
+            pass
+        del weight.detach
+        assert str(home(layer)) == "cpu" and layer.mlp.down_proj.weight is weight
+        with visiting(layer), visiting(layer):
+            assert str(home(layer)) == "cpu:1"
+        assert str(home(layer)) == "cpu"
+
+
+def test_gradients_of_a_streamed_model_are_refused():
+    with FakeTensorMode():
+        model = streamed(Decoder(), small(True), "cpu:1")
+        model.requires_grad_(True)
+        with pytest.raises(ModelError, match=r"no gradients.*Choose another criterion"):
+            model(torch.zeros((1, 4), dtype=torch.long, device="cpu:1"))
