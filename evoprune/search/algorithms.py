@@ -15,7 +15,11 @@ WORST = 1e30
 
 
 class Stepper(Protocol):
-    """A search in progress."""
+    """A search in progress.
+
+    With ``ranked(F, G)`` it orders candidates for promotion to the next rung itself; with
+    ``hear(rung, X, F, G)`` it is also told what rungs below the top say of those that they saw.
+    """
 
     def ask(self) -> np.ndarray | None:
         """Returns new candidates (P, n_var), canonical and inside the budgets; None at the end."""

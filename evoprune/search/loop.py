@@ -23,6 +23,8 @@ from evoprune.search.archive import Archive, usable
 from evoprune.search.problem import Problem
 from evoprune.search.values import Order, objectives, promoted, ranked, violations
 
+# Takes in a rung's number, candidates, their objectives and violations there.
+Hear = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 # A hypervolume (a share of the fixed box) that rises by less has not grown.
 GROWTH = 1e-5
 
@@ -160,7 +162,7 @@ def search(
     bounds = box(problem, archive, rungs[-1].index)
     progress = Progress(problem, bounds, spent.n_eval, tokens=spent.tokens)
     progress.rungs = tuple(rung.label or f"rung {rung.index}" for rung in rungs)
-    order = getattr(stepper, "ranked", ranked)
+    order, hear = getattr(stepper, "ranked", ranked), getattr(stepper, "hear", None)
     clock, best = _Clock(archive, budget.seconds), 0.0
     while not _spent(progress, budget) and not clock.struck(progress.n_gen):
         X = stepper.ask()
@@ -170,7 +172,7 @@ def search(
             X = X[: budget.n_eval - progress.n_eval]
         climb = _Climb(problem, archive, X, progress, order)
         for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
-            climb.take(rung, above is not None and above.grows, observe)
+            climb.take(rung, above is not None and above.grows, observe, hear)
         progress.n_gen += 1
         progress.agreements = agreements(
             progress.climbs, progress.sizes, progress.rungs, problem.measured
@@ -279,7 +281,11 @@ class _Climb:
         self.G = np.ones((len(X), len(problem.constraints) + 1))
 
     def take(
-        self, rung: Rung, carry: bool, observe: Callable[[Progress, Evaluation | None], None]
+        self,
+        rung: Rung,
+        carry: bool,
+        observe: Callable[[Progress, Evaluation | None], None],
+        hear: Hear | None,
     ) -> None:
         """Evaluates at a rung what got there, and takes on what it keeps; counts the budget.
 
@@ -287,6 +293,7 @@ class _Climb:
             rung: the next one.
             carry: whether the rung after it adds rows to its tables.
             observe: called after each new evaluation.
+            hear: told what a rung below the top says, by an algorithm that listens.
         """
         problem, progress, going = self._problem, self._progress, self._going
         dense = self._dense(rung)
@@ -306,6 +313,8 @@ class _Climb:
         F = objectives(problem, self._X[going], evaluations)
         G = violations(problem, self._X[going], evaluations, dense)
         if rung.keep is not None:
+            if hear is not None:
+                hear(rung.index, self._X[going], F, G)
             self._going = going[promoted(F, G, rung.keep, self._order)]
         else:
             self._arrive(F, G)

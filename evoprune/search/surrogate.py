@@ -11,6 +11,7 @@ from evoprune.protocols import CostObjective
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import WORST, Nsga2, Seen, Stepper, first_candidates
 from evoprune.search.exhaustive import ExhaustiveStepper
+from evoprune.search.fidelity import FEWEST, Rows
 from evoprune.search.inner import evolved, trail
 from evoprune.search.moves import at_edge
 from evoprune.search.problem import Problem
@@ -21,8 +22,6 @@ from evoprune.search.values import promoted, ranked
 
 # A space this small is listed instead of searched on the model.
 LISTED = 1 << 14
-# With fewer rows than this nothing is modelled.
-FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class SurrogateNsga2:
     all that was told, lets NSGA-II search it (costs are counted, never modelled; budgets are
     met), and asks for the batch that may add most hypervolume at an optimistic bound. Where the
     model ranks left-out candidates of a size no better than by chance, plain NSGA-II proposes.
+    Values of lower rungs are learnt from as well, as far as they agree with the top.
 
     Attributes:
         initial: candidates before the first model; by default one for each variable, 16 to 32.
@@ -86,11 +86,12 @@ class SurrogateStepper:
         self._settings, self._problem, self._seed = settings, problem, seed
         self._starts: np.ndarray | None = starts
         self._seen = Seen()
-        self._X = np.zeros((0, problem.space.n_var), dtype=np.int64)
-        self._F = np.zeros((0, len(problem.objectives)))
-        self._G = np.zeros((0, len(problem.constraints) + 1))
+        self._none = Rows.none(
+            problem.space.n_var, len(problem.objectives), len(problem.constraints) + 1
+        )
+        self._top, self._lower = self._none, dict[int, Rows]()
         self._surrogate = Surrogate(problem, settings.max_rows)
-        self._front = self._X
+        self._front = self._none.X
         self._asks = self._modelled = self._blind = 0
 
     @property
@@ -118,11 +119,11 @@ class SurrogateStepper:
 
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         """Adds rows to what the models are fitted to, in the order of the candidates' levels."""
-        X = np.concatenate([self._X, X])
-        order = np.lexsort(X.T[::-1])
-        self._X = X[order]
-        self._F = np.concatenate([self._F, F])[order]
-        self._G = np.concatenate([self._G, G])[order]
+        self._top = self._top.adding(X, F, G)
+
+    def hear(self, rung: int, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+        """Adds rows of a lower rung, which say something of what never reaches the top."""
+        self._lower[rung] = self._lower.get(rung, self._none).adding(X, F, G)
 
     def _first(self, rng: np.random.Generator) -> np.ndarray:
         assert self._starts is not None
@@ -136,11 +137,12 @@ class SurrogateStepper:
         return at_edge(self._problem, X, 0.0, rng)
 
     def _next(self, rng: np.random.Generator) -> np.ndarray:
-        settings = self._settings
-        good = (self._G == 0).all(axis=1)
-        if scored(self._F, self._G).sum() < FEWEST or not self._problem.measured or not good.any():
+        settings, top = self._settings, self._top
+        good = (top.G == 0).all(axis=1)
+        if scored(top).sum() < FEWEST or not self._problem.measured or not good.any():
             return self._offspring(rng)
-        self._surrogate.fit(self._X, self._F, self._G)
+        lower = [self._lower[rung] for rung in sorted(self._lower, reverse=True)]
+        self._surrogate.fit(top, lower)
         if self._surrogate.skill < settings.min_skill:
             self._blind += 1
             return self._offspring(rng)
@@ -150,7 +152,7 @@ class SurrogateStepper:
         if not len(pool):
             return self._offspring(rng)
         self._modelled += 1
-        picked = batch(self._F[good], bounds, settings.batch)
+        picked = batch(top.F[good], bounds, settings.batch)
         X = pool[picked]
         if len(X) < settings.batch:
             # Nothing else promises an improvement: see what NSGA-II would try.
@@ -163,7 +165,7 @@ class SurrogateStepper:
         problem, settings, told = self._problem, self._settings, self._surrogate.told
         if problem.space.size <= LISTED:
             X = ExhaustiveStepper(LISTED, problem).ask()
-            X = self._X[:0] if X is None else X
+            X = self._none.X if X is None else X
         else:
             X = evolved(problem, self._parents(rng), told, settings.n_gen_inner, rng)
             X = X[(problem.budget_violation(X) == 0).all(axis=1)]
@@ -182,26 +184,27 @@ class SurrogateStepper:
 
     def _best(self, count: int) -> np.ndarray:
         """Returns what NSGA-II would keep of all that was told."""
-        return self._X[promoted(self._F, self._G, min(1.0, count / len(self._F)))]
+        top = self._top
+        return top.X[promoted(top.F, top.G, min(1.0, count / len(top)))]
 
     def _offspring(self, rng: np.random.Generator) -> np.ndarray:
         """Returns a generation of plain NSGA-II from all that was told."""
-        settings = self._settings
-        pop_size = max(4, min(2 * settings.batch, len(self._X)))
-        rows = promoted(self._F, self._G, min(1.0, pop_size / len(self._X)))
+        settings, top = self._settings, self._top
+        pop_size = max(4, min(2 * settings.batch, len(top)))
+        rows = promoted(top.F, top.G, min(1.0, pop_size / len(top)))
         inner = Nsga2(pop_size, n_offsprings=settings.batch).begin(
-            self._problem, self._X[rows], int(rng.integers(2**31))
+            self._problem, top.X[rows], int(rng.integers(2**31))
         )
         first = inner.ask()
         assert first is not None
-        known = {row.tobytes(): i for i, row in enumerate(self._X)}
+        known = {row.tobytes(): i for i, row in enumerate(top.X)}
         at = [known.get(row.tobytes(), -1) for row in first]
-        F = np.where(np.array(at)[:, None] >= 0, self._F[at], WORST)
-        G = np.where(np.array(at)[:, None] >= 0, self._G[at], 1.0)
-        inner.seen.add(self._X)  # type: ignore[attr-defined]
+        F = np.where(np.array(at)[:, None] >= 0, top.F[at], WORST)
+        G = np.where(np.array(at)[:, None] >= 0, top.G[at], 1.0)
+        inner.seen.add(top.X)  # type: ignore[attr-defined]
         inner.tell(first, F, G)
         X = inner.ask()
-        return self._X[:0] if X is None else X
+        return self._none.X if X is None else X
 
     def _more(self, rng: np.random.Generator) -> np.ndarray:
         """Returns new random candidates, none when the space is exhausted."""
@@ -211,12 +214,12 @@ class SurrogateStepper:
             X = X[self._seen.new(X)]
             if len(X):
                 return X
-        return self._X[:0]
+        return self._none.X
 
 
-def scored(F: np.ndarray, G: np.ndarray) -> np.ndarray:
+def scored(rows: Rows) -> np.ndarray:
     """Returns which candidates have values (P,): neither failed nor stopped at a lower rung."""
-    return np.asarray((F[:, 0] < WORST) & (G[:, -1] == 0))
+    return np.asarray((rows.F[:, 0] < WORST) & (rows.G[:, -1] == 0))
 
 
 class Surrogate:
@@ -250,47 +253,46 @@ class Surrogate:
         ]
         return f"; rank correlation of left-out values: {', '.join(skills)}" if skills else ""
 
-    def fit(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
+    def fit(self, top: Rows, lower: Sequence[Rows] = ()) -> None:
         """Fits every model; how each is formed is chosen anew when the rows grew by a quarter.
 
         Args:
-            X: what was evaluated, sorted (P, n_var).
-            F: its objectives, to be minimised (P, M).
-            G: its violations (P, C).
+            top: what was evaluated.
+            lower: what lower rungs know, the highest first.
         """
-        good = scored(F, G)
-        X, F, G = X[good], F[good], G[good]
-        dense = np.flatnonzero((X == 0).all(axis=1))
-        self._dense = F[dense[0]] if len(dense) else None
-        if len(X) > self._max_rows:
-            rows = promoted(F, G, self._max_rows / len(X))
-            X, F, G = X[rows], F[rows], G[rows]
-        targets = self._targets(F, G)
+        top = top.take(scored(top))
+        dense = np.flatnonzero((top.X == 0).all(axis=1))
+        self._dense = top.F[dense[0]] if len(dense) else None
         modelled = [name in self._problem.measured for name in self._problem.objectives]
-        self.worth = np.where(modelled, 1.0 / np.maximum(np.ptp(F, axis=0), 1e-12), 0.0)
-        self._rows = self._features.of(X)
+        rows = top.joined([rung.take(scored(rung)) for rung in lower], modelled)
+        if len(rows) > self._max_rows:
+            rows = rows.take(promoted(rows.F, rows.G, self._max_rows / len(rows)))
+        self.worth = np.where(modelled, 1.0 / np.maximum(np.ptp(rows.F, axis=0), 1e-12), 0.0)
+        self._rows = self._features.of(rows.X)
         kernels = self._features.kernels(self._rows, self._rows)
-        anew = len(X) >= 1.25 * self._formed
-        self._formed = len(X) if anew else self._formed
+        anew = len(rows) >= 1.25 * self._formed
+        self._formed = len(rows) if anew else self._formed
         self._models = {}
-        for name, y in targets.items():
+        for name, (y, doubt) in self._targets(rows).items():
             if anew or name not in self._forms:
-                self._forms[name] = chosen(kernels, y, self._rows.trend[:, 1])
-            self._models[name] = Model(kernels, y, self._forms[name])
+                self._forms[name] = chosen(kernels, y, self._rows.trend[:, 1], doubt)
+            self._models[name] = Model(kernels, y, self._forms[name], doubt)
 
-    def _targets(self, F: np.ndarray, G: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what is modelled by name: objectives, and floors that are none (P,).
+    def _targets(self, rows: Rows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns what is modelled by name, objectives and floors that are none, with its doubt.
 
         Of a floor on something that is no objective only the violation is told: it becomes +1
         where broken and −1 where kept, a least-squares classifier. So does a floor on an objective
         that is relative to a dense model which the budgets exclude.
         """
         names = list(self._problem.objectives)
-        targets = {name: F[:, names.index(name)] for name in self._problem.measured}
-        columns = G[:, len(self._problem.budgets) : -1].T
+        at = {name: names.index(name) for name in self._problem.measured}
+        targets = {name: (rows.F[:, i], rows.doubt[:, i]) for name, i in at.items()}
+        columns = rows.G[:, len(self._problem.budgets) : -1].T
         for floor, broken in zip(self._problem.floors, columns, strict=True):
             if not self._read_off(floor) and 0 < (broken > 0).sum() < len(broken):
-                targets[str(floor)] = np.where(broken > 0, 1.0, -1.0)
+                classes = np.where(broken > 0, 1.0, -1.0)
+                targets[str(floor)] = (classes, np.zeros(len(rows)))
         return targets
 
     def _read_off(self, floor: Constraint) -> bool:

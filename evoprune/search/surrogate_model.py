@@ -140,6 +140,10 @@ class Warp:
             y = np.log1p(np.maximum(y - self.low, 0.0) / self.scale)
         return np.asarray((y - self.mean) / self.spread)
 
+    def variance(self, y: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+        """Returns the modelled variance of values known with a standard deviation (P,)."""
+        return np.asarray(((self.forward(y + doubt) - self.forward(y - doubt)) / 2) ** 2)
+
     def back(self, z: np.ndarray) -> np.ndarray:
         """Returns modelled values in the objective's unit."""
         y = z * self.spread + self.mean
@@ -175,23 +179,26 @@ def _gap(term: str) -> str:
     return term.replace("smooth", "gap")
 
 
-def fitted(kernels: Mapping[str, np.ndarray], z: np.ndarray, kind: str) -> Weights:
+def fitted(
+    kernels: Mapping[str, np.ndarray], z: np.ndarray, kind: str, doubt: np.ndarray
+) -> Weights:
     """Returns the weights of the largest evidence (type-II maximum likelihood, L-BFGS).
 
     Args:
         kernels: the terms among the rows (P, P).
         z: the modelled values (P,).
         kind: which terms.
+        doubt: the variance with which each value is known, beside the fitted noise (P,).
     """
     from scipy.optimize import minimize
 
     terms = KINDS[kind]
-    eye = np.eye(len(z))
+    eye, known = np.eye(len(z)), np.diag(doubt)
 
     def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
         *variances, noise, length = np.exp(logs)
         parts = [v * _term(kernels, t, length) for v, t in zip(variances, terms, strict=True)]
-        inverse, half_log_det = _inverse(kernels["trend"] + sum(parts) + noise * eye)
+        inverse, half_log_det = _inverse(kernels["trend"] + sum(parts) + noise * eye + known)
         alpha = inverse @ z
         slope = [-0.5 * (alpha @ part @ alpha - np.vdot(inverse, part)) for part in parts]
         slope.append(-0.5 * noise * (alpha @ alpha - np.trace(inverse)))
@@ -245,13 +252,17 @@ class Model:
         kernels: the terms among the rows (P, P).
         y: the values, to be minimised (P,).
         form: how they are modelled.
+        doubt: the standard deviation with which each value is known (P,).
     """
 
-    def __init__(self, kernels: Mapping[str, np.ndarray], y: np.ndarray, form: Form) -> None:
+    def __init__(
+        self, kernels: Mapping[str, np.ndarray], y: np.ndarray, form: Form, doubt: np.ndarray
+    ) -> None:
         self.form, self.warp = form, Warp.of(form.warp, y)
         z = self.warp.forward(y)
         prior = form.weights.covariance(kernels, form.kind)
-        self._inverse, _ = _inverse(prior + form.weights.noise * np.eye(len(y)))
+        noise = form.weights.noise + self.warp.variance(y, doubt)
+        self._inverse, _ = _inverse(prior + np.diag(noise))
         self._alpha = self._inverse @ z
         left = self._alpha / np.diag(self._inverse)
         self.left_out = z - left
@@ -275,7 +286,9 @@ class Model:
         return prior @ self._alpha, self._spread * np.sqrt(variance)
 
 
-def chosen(kernels: Mapping[str, np.ndarray], y: np.ndarray, size: np.ndarray) -> Form:
+def chosen(
+    kernels: Mapping[str, np.ndarray], y: np.ndarray, size: np.ndarray, doubt: np.ndarray
+) -> Form:
     """Returns the form that predicts left-out values best, by rank correlation.
 
     Left-out predictions are exact and free: a Gaussian process without one row needs no new fit.
@@ -286,13 +299,15 @@ def chosen(kernels: Mapping[str, np.ndarray], y: np.ndarray, size: np.ndarray) -
         kernels: the terms among the rows (P, P).
         y: the values, to be minimised (P,).
         size: about the share of the FLOPs that each row removes (P,).
+        doubt: the standard deviation with which each value is known (P,).
     """
     best: Form | None = None
     for warp in WARPS:
-        z = Warp.of(warp, y).forward(y)
+        change = Warp.of(warp, y)
+        z, variance = change.forward(y), change.variance(y, doubt)
         for kind in KINDS:
-            form = Form(kind, warp, fitted(kernels, z, kind), 0.0)
-            left_out = Model(kernels, y, form).left_out
+            form = Form(kind, warp, fitted(kernels, z, kind, variance), 0.0)
+            left_out = Model(kernels, y, form, doubt).left_out
             found = spearman(beyond(left_out, size), beyond(z, size))
             form = replace(form, skill=float(np.nan_to_num(found)))
             if best is None or form.skill > best.skill:

@@ -12,6 +12,7 @@ from evoprune.pareto import hypervolume
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import Nsga2, Random
 from evoprune.search.evopress import OnePlusLambda
+from evoprune.search.fidelity import Rows
 from evoprune.search.inner import evolved, trail
 from evoprune.search.loop import Rung
 from evoprune.search.repair import repair
@@ -87,7 +88,7 @@ def test_left_out_values_are_those_of_a_fit_without_the_row(kind):
     weights = Weights(tuple(0.7 for _ in KINDS[kind]), 0.05, 0.5)
     form = Form(kind, "plain", weights, 0.0)
     kernels = features.kernels(features.of(X), features.of(X))
-    whole = Model(kernels, y, form)
+    whole = Model(kernels, y, form, np.zeros(len(y)))
     z = whole.warp.forward(y)
     for i in (0, 11, len(X) - 1):
         rest = np.delete(np.arange(len(X)), i)
@@ -106,23 +107,27 @@ def test_warps_keep_the_order_and_can_be_undone(values, kind):
     assert np.isfinite(warp.back(np.array([-1e6, 1e6]))).all()
 
 
+def told(X, F, G) -> Rows:
+    return Rows.none(X.shape[1], F.shape[1], G.shape[1]).adding(X, F, G)
+
+
 def test_the_model_knows_more_than_the_size_of_a_candidate():
     made = flat([2] * 12)
     X = sample(made, 80, 0)
     harm, features = Landscape(made, 3).F(X)[:, 0], Features(made)
     kernels = features.kernels(features.of(X), features.of(X))
     size = X.mean(axis=1)
-    assert chosen(kernels, harm, size).skill > 0.6
+    assert chosen(kernels, harm, size, np.zeros(len(X))).skill > 0.6
     rng = np.random.default_rng(0)
     by_size = X.sum(axis=1) + 0.5 * rng.standard_normal(len(X))
-    assert chosen(kernels, by_size, size).skill < 0.25
+    assert chosen(kernels, by_size, size, np.zeros(len(X))).skill < 0.25
 
 
 def test_costs_are_counted_and_never_modelled():
     made = flat([3] * 6)
     X = sample(made, 30, 0)
     surrogate = Surrogate(made, 99)
-    surrogate.fit(X, Landscape(made, 0).F(X), np.zeros((len(X), 1)))
+    surrogate.fit(told(X, Landscape(made, 0).F(X), np.zeros((len(X), 1))))
     new = sample(made, 20, 5)
     F, _ = surrogate.bounds(new, (0.5, 8.0))
     assert (F[:, :, 1] == made.cost("params", new)).all()
@@ -135,7 +140,7 @@ def floored(made, bound):
     F = Landscape(made, 0).F(X)
     G = np.stack([np.maximum(F[:, 0] - bound, 0.0), np.zeros(len(X))], axis=1)
     surrogate = Surrogate(made, 999)
-    surrogate.fit(X, F, G)
+    surrogate.fit(told(X, F, G))
     return surrogate
 
 
@@ -156,7 +161,7 @@ def test_a_floor_holds_where_the_budgets_exclude_the_dense_model():
     G = np.stack([np.zeros(len(X)), np.maximum(F[:, 0] - 0.5, 0.0), np.zeros(len(X))], axis=1)
     for floors in (made.constraints, flat([2] * 10, params="<=80%", harm="<=50%").constraints):
         surrogate = Surrogate(replace(made, constraints=floors), 999)
-        surrogate.fit(X, F, G)
+        surrogate.fit(told(X, F, G))
         _, kept = surrogate.bounds(X, (1.0,))
         assert (kept == (F[:, 0] <= 0.5)).mean() > 0.9
 
@@ -167,7 +172,7 @@ def test_a_candidate_without_a_value_of_a_floor_is_not_learnt_from():
     F, G = Landscape(made, 0).F(X), np.zeros((len(X), 2))
     F[3, 0], G[3] = 1e6, (0.0, 1.0)
     surrogate = Surrogate(made, 999)
-    surrogate.fit(X, F, G)
+    surrogate.fit(told(X, F, G))
     bounds, _ = surrogate.bounds(X[[3]], (0.0,))
     assert bounds[0, 0, 0] < 10.0
 
@@ -185,7 +190,7 @@ def test_a_floor_on_what_is_no_objective_is_learnt_from_its_violations():
     harm = Landscape(made, 0).F(X)[:, 0]
     G = np.stack([np.maximum(harm - 0.5, 0.0), np.zeros(len(X))], axis=1)
     surrogate = Surrogate(other, 999)
-    surrogate.fit(X, other.cost("params", X)[:, None], G)
+    surrogate.fit(told(X, other.cost("params", X)[:, None], G))
     new = sample(made, 200, 9)
     _, kept = surrogate.bounds(new, (1.0,))
     assert (kept == (Landscape(made, 0).F(new)[:, 0] <= 0.5)).mean() > 0.8

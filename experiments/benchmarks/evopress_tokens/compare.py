@@ -5,7 +5,8 @@
         --model MODEL --documents MODEL/documents.jsonl
 
 At each sparsity, exactly so many attentions and so many MLPs are removed. `one_plus_lambda` and
-`evop` search as their codes do; `surrogate_nsga2` gets a third of the tokens of the former. Then
+`evop` search as their codes do; `surrogate_nsga2` gets a third of the tokens of the former, and
+learns from a quarter of the examples before it pays for all. Then
 one search for the whole front (KL against parameters) gets the tokens of two runs of it. All of a
 model share one run folder, whose journal answers what any of them asked before: that saves time,
 and no search is credited with it. Killed at any moment, the same command goes on.
@@ -36,7 +37,7 @@ from evoprune.journal import write_atomically
 from evoprune.protocols import Evaluation
 from evoprune.search.evop import Evop
 from evoprune.search.evopress import OnePlusLambda
-from evoprune.search.loop import Budget, Progress, Rung, search
+from evoprune.search.loop import Budget, Progress, Rung, per_candidate, search
 from evoprune.search.problem import Problem
 from evoprune.search.surrogate import SurrogateNsga2
 from evoprune.session import Session, open_session
@@ -46,6 +47,8 @@ HERE = Path(__file__).resolve().parent
 KINDS = ("attn", "mlp")
 SHARES = (1 / 4, 1 / 3, 5 / 12, 1 / 2)
 STAGED, FULL = (Rung(0, 1 / 16), Rung(-1)), (Rung(-1),)
+# The surrogate looks at a quarter of the examples first; what goes on has only the rest measured.
+LOOKS = (Rung(0, 1 / 4), Rung(-1, grows=True))
 # EvoPress' tokens over those of a search at one sparsity, and how many runs the front may cost.
 FEWER, RUNS = 3, 2
 EXACT = ("one_plus_lambda", "evop", "surrogate_nsga2")
@@ -205,16 +208,27 @@ def at_one_sparsity(
     base = ran(session, made, evopress, seed, ends, STAGED)
     evop = Evop(pop_size=sizes["pop_size"], n_gen=sizes["n_gen"])
     plain = ran(session, made, evop, seed, Budget(n_gen=sizes["n_gen"]))
-    # All patterns with these counts cost the same, so a number of them is a number of tokens.
-    each = plain.progress.tokens / plain.progress.n_eval
-    few = Budget(n_eval=max(1, int(base.progress.tokens / FEWER / each)))
-    ours = ran(session, made, SurrogateNsga2(), seed, few)
+    ours = with_less(session, counts, seed, base.progress.tokens / FEWER)
     rows = []
     for name, found in zip(EXACT, (base, plain, ours), strict=True):
         entry = row(session, found, found.best, counts, {**named, "algorithm": name})
         kl = float(base.progress.F[base.best, 0])
         rows.append({**entry, "tokens_to_match": reached(found, kl)})
     return rows
+
+
+def with_less(session: Session, counts: Counts, seed: int, tokens: float) -> Found:
+    """Returns what the surrogate finds with at most so many tokens, where that is enough to begin.
+
+    A generation that has begun is finished, so the last one must end before the budget does.
+    """
+    algorithm = SurrogateNsga2()
+    made = exactly(session.problem, counts)
+    # All patterns with these counts cost the same.
+    one = made.space.patterns(example(made, counts))
+    each = [session.archive.get(one, rung=rung.index)[0].tokens for rung in LOOKS]
+    last = algorithm.batch * per_candidate(LOOKS, each)
+    return ran(session, made, algorithm, seed, Budget(tokens=max(1.0, tokens - last)), LOOKS)
 
 
 def front(
