@@ -189,7 +189,7 @@ class WorkersConfig(_Section):
     resources: dict[str, Annotated[float, Field(gt=0)]] = {}
     address: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
-    boundary_mb: int = Field(default=256, ge=0)
+    boundary_mb: int = Field(default=512, ge=0)
     runtime_env: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ class WorkerSpec:
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
-    boundary_mb: int = 256
+    boundary_mb: int = 512
     trust_remote_code: bool = False
     plugins: tuple[str, ...] = field(default=())
     adapt: Mapping[str, Any] | None = None
