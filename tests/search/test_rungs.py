@@ -20,6 +20,7 @@ from evoprune.search.archive import Archive
 from evoprune.search.evop import Evop
 from evoprune.search.evopress import OnePlusLambda
 from evoprune.search.loop import Rung, per_candidate
+from evoprune.search.surrogate import SurrogateNsga2, SurrogateStepper
 from evoprune.search.values import promoted, ranked
 from evoprune.testing.synthetic import BLOCKS, FakeEvaluator, problem, run
 
@@ -156,6 +157,38 @@ def test_tokens_and_journal_do_not_depend_on_a_kill(tmp_path_factory, k, budget)
     assert (again.tokens, again.n_eval) == (calm.tokens, calm.n_eval)
     assert again.F.tolist() == calm.F.tolist() and again.climbs == calm.climbs
     assert records(folder) == records(calm_folder)
+
+
+def test_who_learns_from_lower_rungs_is_resumed_to_the_same(tmp_path):
+    made = problem(6)
+    surrogate = SurrogateNsga2(initial=16, batch=8)
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+    calm, _ = climb(made, tmp_path / "calm", algorithm=surrogate, n_eval=64)
+    killed = Rows(made.space)
+    killed.stop_after = 61
+    with pytest.raises(RuntimeError, match="killed"):
+        climb(made, tmp_path / "killed", killed, algorithm=surrogate, n_eval=64)
+    again, _ = climb(made, tmp_path / "killed", algorithm=surrogate, n_eval=64)
+    assert again.F.tolist() == calm.F.tolist()
+    assert records(tmp_path / "killed") == records(tmp_path / "calm")
+
+
+def test_a_listener_hears_what_each_lower_rung_saw_before_it_is_told(tmp_path, monkeypatch):
+    heard = []
+    hear, tell = SurrogateStepper.hear, SurrogateStepper.tell
+    monkeypatch.setattr(
+        SurrogateStepper,
+        "hear",
+        lambda self, rung, X, F, G: (heard.append((rung, len(X))), hear(self, rung, X, F, G))[1],
+    )
+    monkeypatch.setattr(
+        SurrogateStepper,
+        "tell",
+        lambda self, X, F, G: (heard.append(("top", len(X))), tell(self, X, F, G))[1],
+    )
+    climb(problem(6), tmp_path, algorithm=SurrogateNsga2(initial=16, batch=8), n_eval=30)
+    assert heard == [(0, 16), (1, 8), ("top", 16), (0, 8), (1, 4), ("top", 8), (0, 6), (1, 3)]
 
 
 def test_what_fails_at_a_rung_is_measured_whole_at_the_next(tmp_path):
