@@ -32,7 +32,7 @@ class LocalEvaluator:
     ) -> None:
         self.worker = Worker(spec)
         self.count = 1
-        self._size = self.worker.runner.batch if self.worker.runner.whole else 1
+        self._size = self.worker.runner.batch if self.worker.whole else 1
         self._tally, self._show = Tally(say), show
         self._work = Work(1, f"this process, {os.getpid()}")
 
@@ -62,9 +62,9 @@ class LocalEvaluator:
                     "this happens to is replaced.",
                 ) from error
             start, seconds = start + len(patterns), time.perf_counter() - began
-            runner = self.worker.runner
-            fitting = int(SECONDS_AT_ONCE * len(patterns) / seconds)
-            self._size = runner.batch if runner.whole else max(1, min(fitting, runner.batch))
+            if not self.worker.whole:
+                fitting = int(SECONDS_AT_ONCE * len(patterns) / seconds)
+                self._size = max(1, min(fitting, self.worker.runner.batch))
             self._tally.add(found)
             self._work.candidates += len(found)
             self._work.seconds += seconds

@@ -233,7 +233,8 @@ class Pool:
                     continue
                 if any(job.alone for other in ready for job in other.jobs):
                     return
-                batch = queue.take(len(ready))
+                free = sum(len(other.jobs) <= depth for other in ready)
+                batch = queue.take(free if queue.whole else len(ready))
                 if batch is not None:
                     self._send(slot, batch, request)
         if not any(slot.jobs for slot in ready) and not request.stopping():

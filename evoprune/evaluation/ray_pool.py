@@ -255,8 +255,8 @@ class _Resident:
 
         context = ray.get_runtime_context()
         place = f"node {ray.util.get_node_ip_address()}"
-        runner = self._worker.runner
-        return runner.batch, place, os.getpid(), runner.whole, context.get_node_id()
+        worker = self._worker
+        return worker.runner.batch, place, os.getpid(), worker.whole, context.get_node_id()
 
     def evaluate(self, *args: Any) -> tuple[list[Evaluation], float, int]:
         began = time.perf_counter()

@@ -34,14 +34,13 @@ MIN_POSITIONS = 16
 class Runner(Protocol):
     """Measures patterns with a resident network.
 
-    ``batch`` is how many patterns it likes to be given at once, ``whole`` whether all of them
-    should come at once however long they take. ``shared`` and ``frozen`` begin the names of the
+    ``batch`` is how many patterns it likes to be given at once; one with ``whole = True`` should
+    get them all at once however long they take. ``shared`` and ``frozen`` begin the names of the
     cost table's rows that patterns have in common: tensors that are stored once, and work that is
     done once, whatever the pattern.
     """
 
     batch: int
-    whole: bool
     shared: tuple[str, ...]
     frozen: tuple[str, ...]
 
@@ -89,7 +88,6 @@ class StagedRunner:
 
     shared: tuple[str, ...] = ("",)
     frozen: tuple[str, ...] = ()
-    whole: bool = False
 
     def __init__(
         self,

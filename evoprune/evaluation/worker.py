@@ -175,6 +175,11 @@ class Worker:
         self._head = CostTable(tuple(r for r in self.table.rows if r.name.startswith(head)))
         self._dense_flops = self._flops(self.table, self.space.dense)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all patterns should be given at once, however long they take."""
+        return bool(getattr(self.runner, "whole", False))
+
     def _adapt(self) -> tuple[Adapt, Mapping[str, np.ndarray]] | None:
         """Returns the recovery, with what it kept of the dense model."""
         if self.spec.adapt is None:

@@ -32,6 +32,7 @@ class MadeCrew:
         lost: those of the deaths at which it is the node that is lost.
         room: how many workers there should be, by time.
         batch: what the workers like.
+        whole: whether they want all at once.
         startable: whether a worker (by number) starts.
     """
 
@@ -41,6 +42,7 @@ class MadeCrew:
     lost: bool = False
     room: Callable[[float], int] = lambda now: 2
     batch: int = 1
+    whole: bool = False
     startable: Callable[[int], bool] = lambda number: True
     now: float = 0.0
     workers: list[Made] = field(default_factory=list)
@@ -88,7 +90,7 @@ class MadeCrew:
             if not self.startable(worker.number):
                 return self._die(worker, "crash")
             worker.told = True
-            return worker.number, Ready(self.batch, "here", worker.number)
+            return worker.number, Ready(self.batch, "here", worker.number, self.whole)
         _, patterns, request = worker.jobs[0]
         if self.kills & set(patterns):
             return self._die(worker, "crash")

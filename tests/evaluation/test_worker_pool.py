@@ -182,3 +182,12 @@ def test_a_queue_hands_everything_out_in_ever_smaller_batches(count, batch, work
     assert all(len(one.members) <= batch for one in given_out)
     # What stands together in a request begins alike.
     assert all(m == tuple(range(m[0], m[-1] + 1)) for m in (one.members for one in given_out))
+
+
+def test_workers_that_want_all_at_once_get_equal_shares():
+    crew = MadeCrew(batch=256, whole=True, room=lambda now: 3)
+    pool = pool_of(crew)
+    for _ in range(2):  # the second time all of them are there from the start
+        crew.begun.clear()
+        assert len(list(pool.evaluate(Request(patterns(24))))) == 24
+    assert sorted(len(some) for _, _, some in crew.begun) == [8, 8, 8]

@@ -25,7 +25,6 @@ class HeadRunner:
     """
 
     batch = 16
-    whole = False
     # The backbone is the same for all candidates, and reads the same images.
     shared: tuple[str, ...] = ("backbone.",)
     frozen: tuple[str, ...] = ("backbone.",)
