@@ -50,14 +50,7 @@ def hints_of(config: Config, folder: Path, family: Any, space: Space, examples: 
         return _load(path)
     torch.set_num_threads(config.workers.threads)
     settings = config.model
-    model = read_placed(
-        family,
-        folder,
-        settings.dtype,
-        settings.device,
-        settings.device_map,
-        settings.trust_remote_code,
-    )
+    model = read_placed(family, folder, settings)
     read = Examples.load(examples)
     hints = measured(family.stages(model), family.sites(model), read, settings.device)
     scores = _bit_scores(config, space, family, model, read)

@@ -73,8 +73,7 @@ class Shelf:
     """The states of one micro-batch by beginning.
 
     Over the bound the state after most blocks goes, of equals the longest unused: more patterns
-    begin with few blocks than with many. On the quickstart's search that saves as much as three
-    times the bytes do where the longest unused goes first (experiments/benchmarks/roofline).
+    begin with few blocks than with many.
 
     Attributes:
         bound: bytes that they may take.

@@ -269,14 +269,7 @@ def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
         groups = np.zeros(len(pool), dtype=np.int64)
         training = family.examples(opened.model, pool, groups, settings.device)
     family.write(opened.model, folder, training)
-    base = read_placed(
-        family,
-        folder,
-        settings.dtype,
-        settings.device,
-        settings.device_map,
-        settings.trust_remote_code,
-    )
+    base = read_placed(family, folder, settings)
     table = family.table(base, config.data.chunk_tokens)
     bound = config.workers.boundary_mb << 20 if is_streamed(family, base) else 0
     return make_runner(family, base, opened.task, table, settings.device, boundary_bytes=bound)

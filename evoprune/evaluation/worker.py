@@ -149,14 +149,7 @@ class Worker:
             for part in spec.objectives
         }
         self.family = FAMILIES.load(spec.family)()
-        self.model = read_placed(
-            self.family,
-            self.folder / "ranks",
-            spec.dtype,
-            spec.device,
-            spec.device_map,
-            spec.trust_remote_code,
-        )
+        self.model = read_placed(self.family, self.folder / "ranks", spec)
         self._examples: dict[str, Examples] = {}
         self._slices: dict[tuple[str, int], _Slice] = {}
         self.table = cost_table(self.family, self.model, spec.context, spec.adapt)

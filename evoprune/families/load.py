@@ -189,22 +189,20 @@ def placed(family: Any, network: Any, device: str, device_map: str | None) -> An
     return spread(family, network, visible(device))
 
 
-def read_placed(
-    family: Any,
-    folder: Path,
-    dtype: str,
-    device: str,
-    device_map: str | None,
-    trust_remote_code: bool = False,
-) -> Any:
+def read_placed(family: Any, folder: Path, how: Any) -> Any:
     """Returns the network of a base file where a worker wants it.
 
     Unless it all goes to one device it is mapped first, so that each block is read to its own.
+
+    Args:
+        family: of the network.
+        folder: with the base.
+        how: has ``dtype``, ``device``, ``device_map`` and ``trust_remote_code``.
     """
-    if device_map is None:
-        return family.read(folder, dtype, device, trust_remote_code)
-    mapped = family.read(folder, dtype, "cpu", trust_remote_code)
-    return placed(family, mapped, device, device_map)
+    if how.device_map is None:
+        return family.read(folder, how.dtype, how.device, how.trust_remote_code)
+    mapped = family.read(folder, how.dtype, "cpu", how.trust_remote_code)
+    return placed(family, mapped, how.device, how.device_map)
 
 
 def live_copy(live: Any, settings: Any) -> Any:

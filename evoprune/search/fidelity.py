@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# With fewer candidates measured at both rungs no line is drawn.
+# With fewer rows nothing is modelled, and from fewer pairs no line is drawn.
 FEWEST = 8
 
 

@@ -170,9 +170,9 @@ def search(
             break
         if budget.n_eval is not None:
             X = X[: budget.n_eval - progress.n_eval]
-        climb = _Climb(problem, archive, X, progress, order)
+        climb = _Climb(problem, archive, X, progress, order, hear)
         for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
-            climb.take(rung, above is not None and above.grows, observe, hear)
+            climb.take(rung, above is not None and above.grows, observe)
         progress.n_gen += 1
         progress.agreements = agreements(
             progress.climbs, progress.sizes, progress.rungs, problem.measured
@@ -269,10 +269,16 @@ class _Climb:
     """
 
     def __init__(
-        self, problem: Problem, archive: Archive, X: np.ndarray, progress: Progress, order: Order
+        self,
+        problem: Problem,
+        archive: Archive,
+        X: np.ndarray,
+        progress: Progress,
+        order: Order,
+        hear: Hear | None,
     ) -> None:
         self._problem, self._archive, self._X = problem, archive, X
-        self._progress, self._order = progress, order
+        self._progress, self._order, self._hear = progress, order, hear
         self._patterns = problem.space.patterns(X)
         self._going = np.arange(len(X))
         self._values: list[list[Mapping[str, float]]] = [[] for _ in X]
@@ -281,11 +287,7 @@ class _Climb:
         self.G = np.ones((len(X), len(problem.constraints) + 1))
 
     def take(
-        self,
-        rung: Rung,
-        carry: bool,
-        observe: Callable[[Progress, Evaluation | None], None],
-        hear: Hear | None,
+        self, rung: Rung, carry: bool, observe: Callable[[Progress, Evaluation | None], None]
     ) -> None:
         """Evaluates at a rung what got there, and takes on what it keeps; counts the budget.
 
@@ -293,7 +295,6 @@ class _Climb:
             rung: the next one.
             carry: whether the rung after it adds rows to its tables.
             observe: called after each new evaluation.
-            hear: told what a rung below the top says, by an algorithm that listens.
         """
         problem, progress, going = self._problem, self._progress, self._going
         dense = self._dense(rung)
@@ -313,8 +314,8 @@ class _Climb:
         F = objectives(problem, self._X[going], evaluations)
         G = violations(problem, self._X[going], evaluations, dense)
         if rung.keep is not None:
-            if hear is not None:
-                hear(rung.index, self._X[going], F, G)
+            if self._hear is not None:
+                self._hear(rung.index, self._X[going], F, G)
             self._going = going[promoted(F, G, rung.keep, self._order)]
         else:
             self._arrive(F, G)
