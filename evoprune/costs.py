@@ -3,6 +3,7 @@
 The same rows say how tensors are sliced, so that what is counted is what is exported.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,6 +69,10 @@ def of_site(site: str, units: int, unit: int = 1, first: int = 0) -> tuple[Part,
     return (Part(units * unit, site, unit, first),)
 
 
+# Weights by the dimensions that sites cut, by the gates; what is never cut is in the weight.
+Terms = dict[frozenset[str], dict[tuple[tuple[Part, ...], ...], float]]
+
+
 @dataclass(frozen=True)
 class CostTable:
     """The rows of a model; ``cost = Σ rows Π gates · Π kept(dims)``.
@@ -96,23 +101,52 @@ class CostTable:
         """
         memo = _Kept(space, X)
         total = np.zeros(len(X), dtype=np.float64)
-        for row in self.rows:
-            weight = row.weights.get(metric, 0.0)
-            if weight == 0 or (prunable_only and not row.prunable):
-                continue
-            amount = np.full(len(X), float(weight))
-            for gate in row.gates:
+        for gates, terms in self._terms(metric, prunable_only).items():
+            amount = np.zeros(len(X), dtype=np.float64)
+            for dims, weight in terms.items():
+                amount += weight * math.prod(memo.extent(dim) for dim in dims)
+            for gate in gates:
                 amount *= memo.alive(gate)
-            for dim in row.dims:
-                amount *= sum(
-                    part.size if part.site is None else memo.kept(part) * part.unit for part in dim
-                )
             total += amount
         return total
+
+    def dense(self, metric: str, prunable_only: bool = False) -> float:
+        """Returns a metric of the model that nothing is removed from."""
+        return sum(
+            weight * math.prod(_size(dim) for dim in dims)
+            for terms in self._terms(metric, prunable_only).values()
+            for dims, weight in terms.items()
+        )
+
+    def _terms(self, metric: str, prunable_only: bool) -> Terms:
+        """Returns the rows that count, those taken together that the same sites govern alike."""
+        key = metric, prunable_only
+        if key not in self._together:
+            found: Terms = {}
+            for row in self.rows:
+                weight = float(row.weights.get(metric, 0.0))
+                if weight == 0 or (prunable_only and not row.prunable):
+                    continue
+                cut = [dim for dim in row.dims if any(part.site for part in dim)]
+                weight *= math.prod(_size(dim) for dim in row.dims if dim not in cut)
+                terms = found.setdefault(frozenset(row.gates), {})
+                dims = tuple(sorted(cut, key=repr))
+                terms[dims] = terms.get(dims, 0.0) + weight
+            self._together[key] = found
+        return self._together[key]
+
+    @cached_property
+    def _together(self) -> dict[tuple[str, bool], Terms]:
+        return {}
 
     def tensors(self) -> Iterable[Row]:
         """Returns the rows that are tensors of the state dict."""
         return (row for row in self.rows if row.tensor)
+
+
+def _size(dim: tuple[Part, ...]) -> int:
+    """Returns the full extent of a dimension."""
+    return sum(part.size for part in dim)
 
 
 class _Kept:
@@ -120,15 +154,20 @@ class _Kept:
 
     def __init__(self, space: Space, X: np.ndarray) -> None:
         self._space, self._X = space, X
-        self._kept: dict[tuple[str, range], np.ndarray] = {}
+        self._extents: dict[tuple[Part, ...], np.ndarray] = {}
         self._alive: dict[str, np.ndarray] = {}
 
-    def kept(self, part: Part) -> np.ndarray:
-        assert part.site is not None
-        key = part.site, part.units
-        if key not in self._kept:
-            self._kept[key] = self._space.kept(self._X, part.site, part.units)
-        return self._kept[key]
+    def extent(self, dim: tuple[Part, ...]) -> np.ndarray:
+        """Returns the entries that each candidate keeps of a dimension (P,)."""
+        if dim not in self._extents:
+            entries = np.zeros(len(self._X), dtype=np.float64)
+            for part in dim:
+                if part.site is None:
+                    entries += part.size
+                else:
+                    entries += self._space.kept(self._X, part.site, part.units) * part.unit
+            self._extents[dim] = entries
+        return self._extents[dim]
 
     def alive(self, site: str) -> np.ndarray:
         if site not in self._alive:

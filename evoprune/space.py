@@ -190,9 +190,20 @@ class Space:
                 stays[:, 0] |= ~stays.any(axis=1)  # see canonical
                 units = stays[:, among.start : among.stop].sum(axis=1)
             else:
-                counts = [_count(option, among) for option in self.genes[gene].options]
-                units = np.array(counts, dtype=np.int64)[columns[:, 0]]
-        return np.where(self.alive(X, site), units, 0)
+                units = self._counts(gene, among)[columns[:, 0]]
+        return np.where(self.alive(X, site), units, 0) if self._droppers[site] else units
+
+    def _counts(self, gene: int, among: range) -> np.ndarray:
+        """Returns how many of some units each level of a gene keeps (levels,)."""
+        key = gene, among.start, among.stop
+        if key not in self._counted:
+            counts = [_count(option, among) for option in self.genes[gene].options]
+            self._counted[key] = np.array(counts, dtype=np.int64)
+        return self._counted[key]
+
+    @cached_property
+    def _counted(self) -> dict[tuple[int, int, int], np.ndarray]:
+        return {}
 
     @cached_property
     def _width_gene(self) -> dict[str, int]:
@@ -207,7 +218,8 @@ class Space:
         X = np.array(X, dtype=np.int64, copy=True).reshape(-1, self.n_var)
         for index in self._outer_first:
             columns = self._columns[index]
-            X[self._covered(X, index), columns] = 0
+            if index in self._inside:
+                X[self._covered(X, index), columns] = 0
             if self.genes[index].bits:
                 X[(X[:, columns] == 1).all(axis=1), columns.start] = 0
         return X
@@ -228,9 +240,21 @@ class Space:
     def covered(self, X: np.ndarray) -> np.ndarray:
         """Returns which variables of canonical candidates mean nothing, boolean (P, n_var)."""
         found = np.zeros(X.shape, dtype=bool)
-        for index, columns in enumerate(self._columns):
-            found[self._covered(X, index), columns] = True
+        for index in self._inside:
+            found[self._covered(X, index), self._columns[index]] = True
         return found
+
+    @cached_property
+    def _inside(self) -> frozenset[int]:
+        """Genes all of whose sites lie in something that a gene can drop."""
+        parents = {
+            i: [self.sites[site].parent for site in g.sites] for i, g in enumerate(self.genes)
+        }
+        return frozenset(
+            index
+            for index, found in parents.items()
+            if all(parent is not None and self._droppers[parent] for parent in found)
+        )
 
     @cached_property
     def _outer_first(self) -> list[int]:

@@ -76,6 +76,8 @@ def test_the_dense_model_costs_all_entries():
         math.prod(sum(part.size for part in dim) for dim in row.dims) for row in table(2).rows
     )
     assert table(2).cost("params", SPACE, dense).tolist() == [expected]
+    assert table(2).dense("params") == expected
+    assert table(2).dense("params", prunable_only=True) == expected - 35.0
 
 
 def test_prunable_rows_leave_out_what_no_site_governs():

@@ -50,7 +50,7 @@ class Bill:
 
     def dense(self, metric: str) -> float:
         """Returns what the dense model costs."""
-        return float(self.table.cost(metric, self.space, self.space.corners[:1])[0])
+        return self.table.dense(metric)
 
     def union(self, members: Sequence[int]) -> np.ndarray:
         """Returns the candidate that keeps whatever a member keeps (1, n_var).
@@ -110,8 +110,8 @@ class Bill:
 
         Of the frozen rows' work no member needs more.
         """
-        frozen = self._split(self.frozen)[0].cost(metric, self.space, self.space.corners[:1])
-        return float(frozen[0]) + (self.lookup if metric == "flops" else 0.0)
+        frozen = self._split(self.frozen)[0].dense(metric)
+        return frozen + (self.lookup if metric == "flops" else 0.0)
 
     def told(self, metric: str, mixture: Mixture, shares: np.ndarray | None = None) -> float:
         """Returns what one answer of a routed mixture costs where the cluster is told."""

@@ -69,7 +69,7 @@ class Sparsity:
 
     def costs(self, table: CostTable, space: Space, X: np.ndarray) -> np.ndarray:
         """Returns it for each candidate of ``X`` (P, n_var), float64 (P,)."""
-        dense = table.cost("params", space, np.zeros_like(X[:1]), prunable_only=True)
+        dense = table.dense("params", prunable_only=True)
         return 1.0 - table.cost("params", space, X, prunable_only=True) / dense
 
 

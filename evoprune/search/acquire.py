@@ -49,7 +49,8 @@ def _greedy(
 ) -> list[int]:
     """Returns one candidate after another, each of the largest gain.
 
-    Gains only shrink while picks are added, so most need no second look (Minoux, 1978).
+    Gains only shrink while picks are added, so most need no second look (Minoux, 1978), and
+    those that cannot be large by what one point of the front covers need not even a first.
     """
     # A little beyond the worst, or the ends of the front would be worth nothing.
     top = np.full(front.shape[1], 1.05)
@@ -57,8 +58,9 @@ def _greedy(
     free = _free(bound, front) & (bound < top).all(axis=1)
     free[taken] = False
     hopeful = np.flatnonzero(free)
-    hopeful = hopeful[ranked(bound[hopeful], np.zeros((len(hopeful), 1)))[:HOPEFUL]]
-    gains = {int(i): np.inf for i in hopeful}
+    hopeful = hopeful[ranked(bound[hopeful], np.zeros((len(hopeful), 1)), HOPEFUL)]
+    ceilings = _ceilings(bound[hopeful], front, top, floor)
+    gains = dict(zip(hopeful.tolist(), ceilings.tolist(), strict=True))
     picked: list[int] = []
     while gains and len(picked) < count:
         best, most = -1, 0.0
@@ -77,9 +79,25 @@ def _greedy(
     return picked
 
 
+def _ceilings(
+    bound: np.ndarray, front: np.ndarray, top: np.ndarray, floor: np.ndarray
+) -> np.ndarray:
+    """Returns what each candidate adds to the hypervolume at most (Q,).
+
+    That is what it dominates less what any single point of the front dominates of that.
+    """
+    alone = (top - bound).prod(axis=1)
+    shared = np.clip(top - np.maximum(bound[:, None], front[None]), 0.0, None).prod(axis=2)
+    most = alone - shared.max(axis=1, initial=0.0)
+    return np.asarray(most / (top - floor).prod() + 1e-9)
+
+
 def _free(rows: np.ndarray, front: np.ndarray) -> np.ndarray:
     """Returns which rows (Q,) no row of the front equals or dominates."""
-    free = np.ones(len(rows), dtype=bool)
-    for row in front:
-        free &= ~(row <= rows).all(axis=1)
-    return free
+    covered = np.zeros(len(rows), dtype=bool)
+    for point in front:
+        inside = point[0] <= rows[:, 0]
+        for value, column in zip(point[1:], rows.T[1:], strict=True):
+            inside &= value <= column
+        covered |= inside
+    return ~covered

@@ -76,10 +76,9 @@ def first_candidates(
     """Returns the start population: the warm starts, filled up with a stratified sample."""
     seen = Seen()
     found: list[np.ndarray] = []
-    pools = [starts] if len(starts) else []
-    pools += [stratified(problem.space, count, rng) for _ in range(20)]
-    for pool in pools:
-        X = repair(problem, pool, rng)
+    for pool in range(21):
+        X = starts if pool == 0 else stratified(problem.space, count, rng)
+        X = repair(problem, X, rng)
         X = X[seen.new(X)][: count - sum(len(rows) for rows in found)]
         seen.add(X)
         found.append(X)
@@ -129,12 +128,21 @@ class Nsga2:
         if not 0 <= self.crossover_rate <= 1:
             raise ValueError(f"crossover_rate is {self.crossover_rate}; it must lie in [0, 1]")
 
-    def begin(self, problem: Problem, starts: np.ndarray, seed: int) -> Stepper:
-        """Returns the search at its start."""
+    def begin(
+        self, problem: Problem, starts: np.ndarray, seed: int, can_fail: bool = True
+    ) -> Stepper:
+        """Returns the search at its start.
+
+        Args:
+            problem: what is searched.
+            starts: the first candidates (N, n_var).
+            seed: of every choice.
+            can_fail: whether candidates fail, which a model's never do.
+        """
         from evoprune.search.operators import Repaired
 
         made = self._pymoo(problem)
-        return PymooStepper(made, problem, starts, seed, Repaired(problem), Seen())
+        return PymooStepper(made, problem, starts, seed, Repaired(problem), Seen(), can_fail)
 
     def _pymoo(self, problem: Problem) -> Any:
         """Returns pymoo's algorithm, every operator built explicitly."""
@@ -237,6 +245,7 @@ class PymooStepper:
         seed: int,
         repaired: Any,
         seen: Seen,
+        can_fail: bool = True,
     ) -> None:
         from pymoo.core.problem import Problem as PymooProblem
         from pymoo.core.termination import NoTermination
@@ -244,6 +253,7 @@ class PymooStepper:
         from evoprune.search.operators import NewOnly
 
         space = problem.space
+        self._constrained = can_fail or bool(problem.constraints)
         first = first_candidates(
             problem, starts, algorithm.pop_size, np.random.default_rng([seed, 1])
         )
@@ -255,7 +265,7 @@ class PymooStepper:
             PymooProblem(
                 n_var=space.n_var,
                 n_obj=len(problem.objectives),
-                n_ieq_constr=len(problem.constraints) + 1,
+                n_ieq_constr=len(problem.constraints) + 1 if self._constrained else 0,
                 xl=np.zeros(space.n_var, dtype=np.int64),
                 xu=space.upper,
             ),
@@ -277,7 +287,8 @@ class PymooStepper:
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         """Hands the generation back."""
         self._asked.set("F", F)  # type: ignore[attr-defined]
-        self._asked.set("G", G)  # type: ignore[attr-defined]
+        if self._constrained:
+            self._asked.set("G", G)  # type: ignore[attr-defined]
         self._algorithm.tell(infills=self._asked)
 
 

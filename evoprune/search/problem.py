@@ -78,8 +78,7 @@ class Problem:
 
     def share(self, X: np.ndarray) -> np.ndarray:
         """Returns the FLOPs of candidates relative to the dense model (P,)."""
-        dense = self.table.cost("flops", self.space, np.zeros((1, self.space.n_var), np.int64))
-        return self.table.cost("flops", self.space, X) / dense
+        return self.table.cost("flops", self.space, X) / self.table.dense("flops")
 
     @cached_property
     def measured(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from evoprune.search.values import promoted, ranked
 
 # A space this small is listed instead of searched on the model.
 LISTED = 1 << 14
+# Candidates predicted at once: what is computed of so many stays in the processor's cache.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class SurrogateStepper:
             X = evolved(problem, self._parents(rng), told, settings.n_gen_inner, rng)
             X = X[(problem.budget_violation(X) == 0).all(axis=1)]
             # The next model differs little, so its search begins where this one ended.
-            self._front = X[ranked(*told(X))[: settings.pop_size_inner // 2]]
+            self._front = X[ranked(*told(X), settings.pop_size_inner // 2)]
         return X[self._seen.new(X)]
 
     def _parents(self, rng: np.random.Generator) -> np.ndarray:
@@ -307,10 +309,7 @@ class Surrogate:
             X: candidates (P, n_var).
             optimism: standard deviations between prediction and bound (K,).
         """
-        problem, encoded = self._problem, self._features.of(X)
-        across = self._features.kernels(encoded, self._rows)
-        own = self._features.own(encoded)
-        found = {name: model.predict(across, own) for name, model in self._models.items()}
+        problem, found = self._problem, self._predicted(X)
         F = np.zeros((len(optimism), len(X), len(problem.objectives)))
         kept = np.ones(len(X), dtype=bool)
         for column, (name, objective) in enumerate(problem.objectives.items()):
@@ -330,6 +329,17 @@ class Surrogate:
             elif str(floor) in found:
                 kept &= self._models[str(floor)].warp.back(found[str(floor)][0]) <= 0
         return F, kept
+
+    def _predicted(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns mean and standard deviation (2, P) of what is modelled, by name."""
+        parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self._models}
+        for at in range(0, max(len(X), 1), CHUNK):
+            encoded = self._features.of(X[at : at + CHUNK])
+            across = self._features.kernels(encoded, self._rows)
+            own = self._features.own(encoded)
+            for name, model in self._models.items():
+                parts[name].append(model.predict(across, own))
+        return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
 
     def told(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns what a search on the model is told: objectives and violations (P, C)."""

@@ -193,12 +193,11 @@ def fitted(
     from scipy.optimize import minimize
 
     terms = KINDS[kind]
-    eye, known = np.eye(len(z)), np.diag(doubt)
 
     def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
         *variances, noise, length = np.exp(logs)
         parts = [v * _term(kernels, t, length) for v, t in zip(variances, terms, strict=True)]
-        inverse, half_log_det = _inverse(kernels["trend"] + sum(parts) + noise * eye + known)
+        inverse, half_log_det = _inverse(kernels["trend"] + sum(parts), noise + doubt)
         alpha = inverse @ z
         slope = [-0.5 * (alpha @ part @ alpha - np.vdot(inverse, part)) for part in parts]
         slope.append(-0.5 * noise * (alpha @ alpha - np.trace(inverse)))
@@ -209,21 +208,30 @@ def fitted(
     first = np.log([*[1.0] * len(terms), 0.02, 0.5])
     low, high = np.log(LOWEST), np.log(HIGHEST)
     bounds = [*[(low, high)] * len(terms), (low, 0.0), (np.log(0.1), np.log(4.0))]
-    options = {"maxiter": 25, "maxfun": 40}
+    # A hundredth of a nat of evidence is no reason for another step.
+    options = {"maxiter": 25, "maxfun": 40, "ftol": 1e-4}
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     *variances, noise, length = (float(value) for value in np.exp(found.x))
     return Weights(tuple(variances), noise, length)
 
 
-def _inverse(matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the inverse of a covariance, and half the logarithm of its determinant."""
+def _inverse(prior: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the inverse of a covariance (P, P), and half the logarithm of its determinant.
+
+    Args:
+        prior: the covariance without noise (P, P).
+        noise: what is added to its diagonal (P,).
+    """
     from scipy.linalg import lapack
 
-    factor, failed = lapack.dpotrf(matrix + 1e-10 * np.eye(len(matrix)), lower=1, clean=1)
+    matrix = prior.copy()
+    matrix.flat[:: len(matrix) + 1] += noise + 1e-10
+    factor, failed = lapack.dpotrf(matrix, lower=1, clean=1)
     if failed:  # rounding made it indefinite: a little more noise cures that
-        return _inverse(matrix + 1e-6 * np.eye(len(matrix)))
-    inverse, _ = lapack.dpotri(factor, lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        return _inverse(prior, noise + 1e-6)
+    half, _ = lapack.dpotri(factor, lower=1)
+    inverse = half + half.T  # of which dpotri fills the lower half
+    inverse.flat[:: len(inverse) + 1] *= 0.5
     return inverse, float(np.log(np.diag(factor)).sum())
 
 
@@ -262,7 +270,7 @@ class Model:
         z = self.warp.forward(y)
         prior = form.weights.covariance(kernels, form.kind)
         noise = form.weights.noise + self.warp.variance(y, doubt)
-        self._inverse, _ = _inverse(prior + np.diag(noise))
+        self._inverse, _ = _inverse(prior, noise)
         self._alpha = self._inverse @ z
         left = self._alpha / np.diag(self._inverse)
         self.left_out = z - left

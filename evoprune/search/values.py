@@ -40,11 +40,12 @@ def violations(
     return np.stack(columns, axis=1)
 
 
-def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """Returns all indices (P,), the best first.
+def ranked(F: np.ndarray, G: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Returns indices, the best first: all, or as many as are asked for.
 
     Feasible before infeasible, then by non-dominated rank, then by crowding distance.
     """
+    count = len(F) if count is None else count
     from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
@@ -52,12 +53,12 @@ def ranked(F: np.ndarray, G: np.ndarray) -> np.ndarray:
     feasible = np.flatnonzero(violation == 0)
     order: list[int] = []
     if len(feasible):
-        for layer in NonDominatedSorting().do(F[feasible]):
+        for layer in NonDominatedSorting().do(F[feasible], n_stop_if_ranked=count):
             crowding = calc_crowding_distance(F[feasible][layer])
             order += feasible[layer[np.argsort(-crowding, kind="stable")]].tolist()
     broken = np.flatnonzero(violation > 0)
     order += broken[np.argsort(violation[broken], kind="stable")].tolist()
-    return np.array(order, dtype=np.int64)
+    return np.array(order[:count], dtype=np.int64)
 
 
 def promoted(F: np.ndarray, G: np.ndarray, keep: float, order: Order = ranked) -> np.ndarray:

@@ -95,6 +95,7 @@ def test_who_goes_on_does_not_depend_on_the_scale_of_objectives(count, objective
     assert sorted(order.tolist()) == list(range(count))
     scale = 2.0 ** rng.integers(-3, 4, objectives)
     assert ranked(F * scale, G).tolist() == order.tolist()
+    assert ranked(F, G, 3).tolist() == order.tolist()[:3]
     best = [i for i in range(count) if not _beaten(F, i)]
     assert set(order[: len(best)].tolist()) == set(best)
 
