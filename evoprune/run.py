@@ -201,6 +201,11 @@ def _search(session: Session) -> tuple[Progress, Warm]:
         f"search    {found.n_eval} evaluations, {found.tokens:,.0f} dense-equivalent tokens, "
         f"front {len(found.front)}, hypervolume {found.hypervolume:.4f}"
     )
+    if found.seconds:
+        console.say(
+            f"seconds   {found.seconds:.1f} of workers for these; {found.own_seconds:.1f} "
+            f"({found.own_seconds / found.seconds:.1%}) of the algorithm itself"
+        )
     for note in found.notes:
         console.say(note)
     return found, warm

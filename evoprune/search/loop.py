@@ -8,7 +8,8 @@ not it was interrupted: what a pattern takes at a rung, less what it took at the
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,9 +84,10 @@ class Progress:
 
     ``tokens`` are dense-equivalent tokens, every row of a pattern counted once; ``idle`` counts
     generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
-    and the rungs; ``climbs`` are the values of what reached the top rung, lowest rung first, and
-    ``sizes`` its FLOPs relative to the dense model; ``agreements`` say how each rung but the top
-    ranks them.
+    and the rungs; ``own_seconds`` are those in which it chose and learnt, ``seconds`` those that
+    workers spent on its candidates, in this process or before; ``climbs`` are the values of what
+    reached the top rung, lowest rung first, and ``sizes`` its FLOPs relative to the dense model;
+    ``agreements`` say how each rung but the top ranks them.
     """
 
     problem: Problem
@@ -97,6 +99,8 @@ class Progress:
     rows: list[np.ndarray] = field(default_factory=list)
     idle: int = 0
     notes: tuple[str, ...] = ()
+    own_seconds: float = 0.0
+    seconds: float = 0.0
     climbs: list[tuple[Mapping[str, float], ...]] = field(default_factory=list)
     sizes: list[float] = field(default_factory=list)
     rungs: tuple[str, ...] = ()
@@ -165,7 +169,8 @@ def search(
     order, hear = getattr(stepper, "ranked", ranked), getattr(stepper, "hear", None)
     clock, best = _Clock(archive, budget.seconds), 0.0
     while not _spent(progress, budget) and not clock.struck(progress.n_gen):
-        X = stepper.ask()
+        with _timed(progress):
+            X = stepper.ask()
         if X is None:
             break
         if budget.n_eval is not None:
@@ -183,9 +188,18 @@ def search(
             progress.idle = 0 if now > best + GROWTH else progress.idle + 1
             best = max(best, now)
         if not _spent(progress, budget):
-            stepper.tell(X, climb.F, climb.G)
+            with _timed(progress):
+                stepper.tell(X, climb.F, climb.G)
         progress.notes = (*getattr(stepper, "notes", ()), *in_words(progress.agreements))
     return progress
+
+
+@contextmanager
+def _timed(progress: Progress) -> Iterator[None]:
+    """Counts what runs within as the algorithm's own time."""
+    began = time.perf_counter()
+    yield
+    progress.own_seconds += time.perf_counter() - began
 
 
 class _Clock:
@@ -310,6 +324,7 @@ class _Climb:
         for i, one in zip(going, evaluations, strict=True):
             done = before.get(one.pattern.id)
             progress.tokens += one.tokens - (min(done.tokens, one.tokens) if done else 0.0)
+            progress.seconds += one.seconds
             self._values[i].append(one.values)
         F = objectives(problem, self._X[going], evaluations)
         G = violations(problem, self._X[going], evaluations, dense)

@@ -14,12 +14,22 @@ def dense(space: Space, count: int) -> np.ndarray:
 
 def uniform(space: Space, count: int) -> np.ndarray:
     """Returns ``count`` candidates of rising sparsity, the removal spread evenly over depth."""
-    return _by_share(space, count, evenly)
+
+    def spread(n: int, top: int, share: float) -> np.ndarray:
+        if top > 1:
+            return np.full(n, round(share * top))
+        return np.isin(np.arange(n), evenly(n, round(share * n)))
+
+    return _by_share(space, count, spread)
 
 
 def last_k(space: Space, count: int) -> np.ndarray:
     """Returns ``count`` candidates of rising sparsity, the removal taken from the end."""
-    return _by_share(space, count, lambda n, k: np.arange(n - k, n))
+
+    def from_the_end(n: int, top: int, share: float) -> np.ndarray:
+        return np.clip(round(share * n * top) - top * np.arange(n)[::-1], 0, top)
+
+    return _by_share(space, count, from_the_end)
 
 
 def evenly(n: int, k: int) -> np.ndarray:
@@ -27,26 +37,26 @@ def evenly(n: int, k: int) -> np.ndarray:
     return np.floor((np.arange(k) + 0.5) * n / max(k, 1)).astype(np.int64)
 
 
-def _by_share(space: Space, count: int, pick: Callable[[int, int], np.ndarray]) -> np.ndarray:
-    """Returns candidates whose genes of every kind and size move by the same share of levels.
+def _by_share(
+    space: Space, count: int, taken: Callable[[int, int, float], np.ndarray]
+) -> np.ndarray:
+    """Returns candidates whose variables of every kind and size lose the same share of levels.
 
-    The level units of the genes of one kind are removed in the order that ``pick`` gives:
-    genes with two levels are kept or removed whole, genes with more move together.
+    Args:
+        space: what they are of.
+        count: how many.
+        taken: returns the level of each of so many variables, of so many levels beside the
+            first, that takes a share of all.
     """
     groups: dict[tuple[str, int], list[int]] = {}
     for index, gene in enumerate(space.genes):
-        groups.setdefault((space.sites[gene.sites[0]].kind, gene.levels), []).append(index)
-    shares = (np.arange(count) + 1) / (count + 1)
+        columns = space.columns(index)
+        key = space.sites[gene.sites[0]].kind, gene.levels - 1
+        groups.setdefault(key, []).extend(range(columns.start, columns.stop))
     X = np.zeros((count, space.n_var), dtype=np.int64)
-    for row, share in enumerate(shares):
-        for (_, levels), genes in groups.items():
-            columns = [space.columns(gene) for gene in genes]
-            if levels > 2:
-                for column in columns:
-                    X[row, column] = round(share * (levels - 1))
-                continue
-            spread = np.concatenate([np.arange(c.start, c.stop) for c in columns])
-            X[row, spread[pick(len(spread), round(share * len(spread)))]] = 1
+    for row, share in enumerate((np.arange(count) + 1) / (count + 1)):
+        for (_, top), variables in groups.items():
+            X[row, variables] = taken(len(variables), top, share)
     return X
 
 

@@ -11,7 +11,7 @@ from evoprune.search.algorithms import Seen, first_candidates
 from evoprune.search.repair import check_budgets, repair
 from evoprune.search.starts import dense, last_k, stratified, uniform
 from evoprune.search.warm import start
-from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem
+from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, flat, problem
 
 NESTED = (BLOCKS, *PARTS, *WIDTHS)
 BITS = (BLOCKS, GeneSpec("channels", bits=True))
@@ -131,6 +131,9 @@ def test_last_k_takes_from_the_end_and_uniform_spreads():
     assert last_k(space, 2).tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]]
     assert uniform(space, 2).tolist() == [[0, 1, 0, 0, 1, 0], [1, 0, 1, 1, 0, 1]]
     assert dense(space, 3).tolist() == [[0] * 6]
+    levels = flat([3, 3, 3]).space
+    assert last_k(levels, 2).tolist() == [[0, 0, 2], [0, 2, 2]]
+    assert uniform(levels, 2).tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
 def test_an_unknown_start_is_refused():
