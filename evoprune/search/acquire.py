@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evoprune.pareto import hypervolume, nondominated
+from evoprune.pareto import nondominated
 from evoprune.search.values import ranked
 
 # Candidates whose gain is looked at, the best ranks first.
@@ -22,16 +22,17 @@ def batch(known: np.ndarray, bounds: np.ndarray, count: int) -> list[int]:
         count: how many.
     """
     low = known.min(axis=0)
-    span = np.maximum(known.max(axis=0) - low, 1e-12)
-    front, bounds = (known - low) / span, (bounds - low) / span
-    floor = np.minimum(bounds.min(axis=(0, 1)), 0.0)
+    # A little beyond the worst, or the ends of the front would be worth nothing.
+    top = low + 1.05 * np.maximum(known.max(axis=0) - low, 1e-12)
+    floor = np.minimum(bounds.min(axis=(0, 1)), low)
+    front, bounds = (known - floor) / (top - floor), (bounds - floor) / (top - floor)
     picked: list[int] = []
     for turn, bound in enumerate(bounds):
         share = (count - len(picked)) // (len(bounds) - turn)
         if bound.shape[1] == 1:
             picked += _lowest(float(front.min()), bound[:, 0], share, picked)
             continue
-        more = _greedy(front[nondominated(front)], bound, floor, share, picked)
+        more = _greedy(front[nondominated(front)], bound, share, picked)
         front = np.vstack([front, bound[more]])
         picked += more
     return picked
@@ -44,22 +45,21 @@ def _lowest(best: float, bound: np.ndarray, count: int, taken: list[int]) -> lis
     return [int(i) for i in order[:count]]
 
 
-def _greedy(
-    front: np.ndarray, bound: np.ndarray, floor: np.ndarray, count: int, taken: list[int]
-) -> list[int]:
-    """Returns one candidate after another, each of the largest gain.
+def _greedy(front: np.ndarray, bound: np.ndarray, count: int, taken: list[int]) -> list[int]:
+    """Returns one candidate after another, each of the largest gain in the unit box.
 
     Gains only shrink while picks are added, so most need no second look (Minoux, 1978), and
     those that cannot be large by what one point of the front covers need not even a first.
     """
-    # A little beyond the worst, or the ends of the front would be worth nothing.
-    top = np.full(front.shape[1], 1.05)
-    now = hypervolume(front, top, floor)
+    from moocore import hypervolume
+
+    top = np.ones(front.shape[1])
+    now = hypervolume(front, ref=top)
     free = _free(bound, front) & (bound < top).all(axis=1)
     free[taken] = False
     hopeful = np.flatnonzero(free)
     hopeful = hopeful[ranked(bound[hopeful], np.zeros((len(hopeful), 1)), HOPEFUL)]
-    ceilings = _ceilings(bound[hopeful], front, top, floor)
+    ceilings = _ceilings(bound[hopeful], front)
     gains = dict(zip(hopeful.tolist(), ceilings.tolist(), strict=True))
     picked: list[int] = []
     while gains and len(picked) < count:
@@ -67,7 +67,7 @@ def _greedy(
         for i in sorted(gains, key=lambda i: (-gains[i], i)):
             if gains[i] <= most:
                 break
-            gains[i] = hypervolume(np.vstack([front, bound[i]]), top, floor) - now
+            gains[i] = hypervolume(np.vstack([front, bound[i]]), ref=top) - now
             if gains[i] > most:
                 best, most = i, gains[i]
         if best < 0 or most <= 1e-9:
@@ -79,17 +79,14 @@ def _greedy(
     return picked
 
 
-def _ceilings(
-    bound: np.ndarray, front: np.ndarray, top: np.ndarray, floor: np.ndarray
-) -> np.ndarray:
+def _ceilings(bound: np.ndarray, front: np.ndarray) -> np.ndarray:
     """Returns what each candidate adds to the hypervolume at most (Q,).
 
     That is what it dominates less what any single point of the front dominates of that.
     """
-    alone = (top - bound).prod(axis=1)
-    shared = np.clip(top - np.maximum(bound[:, None], front[None]), 0.0, None).prod(axis=2)
-    most = alone - shared.max(axis=1, initial=0.0)
-    return np.asarray(most / (top - floor).prod() + 1e-9)
+    alone = (1.0 - bound).prod(axis=1)
+    shared = (1.0 - np.maximum(bound[:, None], front[None])).prod(axis=2)
+    return np.asarray(alone - shared.max(axis=1, initial=0.0) + 1e-9)
 
 
 def _free(rows: np.ndarray, front: np.ndarray) -> np.ndarray:
