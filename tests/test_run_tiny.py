@@ -111,6 +111,7 @@ def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, c
     assert "one dense pass" in heard["plan"] and "purity" in heard["calibrate"]
     assert "verified in a fresh process" in heard["export"] and "layers.0.mlp" in heard["ls"]
     assert "evaluations" in heard["doctor"] and "report_" in heard["front"]
+    assert "of the algorithm itself" in heard["search"]
 
 
 def test_every_point_of_a_front_is_exported_at_once(tiny_config, capsys):

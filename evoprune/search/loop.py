@@ -330,7 +330,8 @@ class _Climb:
         G = violations(problem, self._X[going], evaluations, dense)
         if rung.keep is not None:
             if self._hear is not None:
-                self._hear(rung.index, self._X[going], F, G)
+                with _timed(progress):
+                    self._hear(rung.index, self._X[going], F, G)
             self._going = going[promoted(F, G, rung.keep, self._order)]
         else:
             self._arrive(F, G)

@@ -1,5 +1,8 @@
 """The loop: budgets, rungs, failures and replay."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from evoprune.search.algorithms import (
     Greedy,
     Nsga2,
     Nsga3,
+    PymooStepper,
     Random,
     SmsEmoa,
 )
@@ -53,6 +57,15 @@ def test_n_eval_is_exact(tmp_path, algorithm, n_eval):
 def test_n_gen_counts_generations(tmp_path):
     found, _ = run(problem(4), Nsga2(pop_size=6), tmp_path, n_gen=3)
     assert (found.n_gen, found.n_eval) == (3, 18)
+
+
+def test_seconds_of_the_algorithm_and_of_workers_are_told_apart(tmp_path, monkeypatch):
+    made, ask = FakeEvaluator._one, PymooStepper.ask
+    monkeypatch.setattr(FakeEvaluator, "_one", lambda *a: replace(made(*a), seconds=2.0))
+    monkeypatch.setattr(PymooStepper, "ask", lambda stepper: time.sleep(0.02) or ask(stepper))
+    found, _ = run(problem(4), Nsga2(pop_size=6), tmp_path, n_gen=3)
+    assert found.seconds == 2.0 * found.n_eval
+    assert found.own_seconds >= 0.06
 
 
 def test_a_generation_that_has_begun_is_finished_beyond_the_tokens(tmp_path):
