@@ -129,7 +129,7 @@ class Nsga2:
             raise ValueError(f"crossover_rate is {self.crossover_rate}; it must lie in [0, 1]")
 
     def begin(
-        self, problem: Problem, starts: np.ndarray, seed: int, can_fail: bool = True
+        self, problem: Problem, starts: np.ndarray, seed: int, on_model: bool = False
     ) -> Stepper:
         """Returns the search at its start.
 
@@ -137,12 +137,13 @@ class Nsga2:
             problem: what is searched.
             starts: the first candidates (N, n_var).
             seed: of every choice.
-            can_fail: whether candidates fail, which a model's never do.
+            on_model: whether a model answers, for which nothing fails and little is worth a
+                long search for one more child that is new.
         """
         from evoprune.search.operators import Repaired
 
         made = self._pymoo(problem)
-        return PymooStepper(made, problem, starts, seed, Repaired(problem), Seen(), can_fail)
+        return PymooStepper(made, problem, starts, seed, Repaired(problem), Seen(), on_model)
 
     def _pymoo(self, problem: Problem) -> Any:
         """Returns pymoo's algorithm, every operator built explicitly."""
@@ -234,6 +235,11 @@ class MoEvoPrune(Nsga2):
     crossover_rate: float = 1.0
 
 
+# How often pymoo mates for one generation on a model until all children are new; 100 is its own
+# bound, and where a budget leaves few candidates it gets there again and again.
+MATINGS = 5
+
+
 class PymooStepper:
     """A pymoo algorithm behind ask and tell, its duplicates judged against all ever asked."""
 
@@ -245,7 +251,7 @@ class PymooStepper:
         seed: int,
         repaired: Any,
         seen: Seen,
-        can_fail: bool = True,
+        on_model: bool = False,
     ) -> None:
         from pymoo.core.problem import Problem as PymooProblem
         from pymoo.core.termination import NoTermination
@@ -253,7 +259,9 @@ class PymooStepper:
         from evoprune.search.operators import NewOnly
 
         space = problem.space
-        self._constrained = can_fail or bool(problem.constraints)
+        self._constrained = not on_model or bool(problem.constraints)
+        if on_model:
+            algorithm.mating.n_max_iterations = MATINGS
         first = first_candidates(
             problem, starts, algorithm.pop_size, np.random.default_rng([seed, 1])
         )

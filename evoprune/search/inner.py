@@ -29,7 +29,7 @@ def evolved(
         n_gen: generations after the first.
         rng: of every choice.
     """
-    stepper = Nsga2(max(4, len(X))).begin(problem, X, int(rng.integers(2**31)), can_fail=False)
+    stepper = Nsga2(max(4, len(X))).begin(problem, X, int(rng.integers(2**31)), on_model=True)
     everything = []
     for _ in range(n_gen + 1):
         asked = stepper.ask()
