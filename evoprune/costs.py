@@ -69,8 +69,7 @@ def of_site(site: str, units: int, unit: int = 1, first: int = 0) -> tuple[Part,
     return (Part(units * unit, site, unit, first),)
 
 
-# Weights by the dimensions that sites cut, by the gates; what is never cut is in the weight.
-Terms = dict[frozenset[str], dict[tuple[tuple[Part, ...], ...], float]]
+Dim = tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -99,44 +98,50 @@ class CostTable:
             X: candidates, canonical or not: what lies under a dropped site costs nothing.
             prunable_only: leave out rows that no site governs (embeddings, the head …).
         """
-        memo = _Kept(space, X)
-        total = np.zeros(len(X), dtype=np.float64)
-        for gates, terms in self._terms(metric, prunable_only).items():
-            amount = np.zeros(len(X), dtype=np.float64)
-            for dims, weight in terms.items():
-                amount += weight * math.prod(memo.extent(dim) for dim in dims)
-            for gate in gates:
-                amount *= memo.alive(gate)
-            total += amount
+        amounts = self._amounts(metric, space, prunable_only)
+        dropped, extents = space.dropped(X), _Extents(space, X)
+        alive = ~dropped[:, amounts.droppers].any(axis=2)
+        each = amounts.tables[np.arange(len(amounts.tables)), X[:, amounts.columns]]
+        total = np.asarray((alive * each).sum(axis=1))
+        for (droppers, dims), weight in amounts.rest.items():
+            amount = weight * math.prod(extents.of(dim) for dim in dims)
+            total += amount * ~dropped[:, list(droppers)].any(axis=1)
         return total
 
     def dense(self, metric: str, prunable_only: bool = False) -> float:
         """Returns a metric of the model that nothing is removed from."""
-        return sum(
-            weight * math.prod(_size(dim) for dim in dims)
-            for terms in self._terms(metric, prunable_only).values()
-            for dims, weight in terms.items()
-        )
-
-    def _terms(self, metric: str, prunable_only: bool) -> Terms:
-        """Returns the rows that count, those taken together that the same sites govern alike."""
         key = metric, prunable_only
-        if key not in self._together:
-            found: Terms = {}
-            for row in self.rows:
-                weight = float(row.weights.get(metric, 0.0))
-                if weight == 0 or (prunable_only and not row.prunable):
-                    continue
-                cut = [dim for dim in row.dims if any(part.site for part in dim)]
-                weight *= math.prod(_size(dim) for dim in row.dims if dim not in cut)
-                terms = found.setdefault(frozenset(row.gates), {})
-                dims = tuple(sorted(cut, key=repr))
-                terms[dims] = terms.get(dims, 0.0) + weight
-            self._together[key] = found
-        return self._together[key]
+        if key not in self._whole:
+            self._whole[key] = sum(
+                weight * math.prod(_size(dim) for dim in row.dims)
+                for row, weight in self._counted(metric, prunable_only)
+            )
+        return self._whole[key]
+
+    def _counted(self, metric: str, prunable_only: bool) -> list[tuple[Row, float]]:
+        """Returns the rows that have a weight, and that."""
+        weighed = [(row, float(row.weights.get(metric, 0.0))) for row in self.rows]
+        return [
+            (row, weight)
+            for row, weight in weighed
+            if weight and (row.prunable or not prunable_only)
+        ]
+
+    def _amounts(self, metric: str, space: Space, prunable_only: bool) -> "_Amounts":
+        """Returns the rows as a space can change them, worked out once."""
+        key = metric, prunable_only
+        known = self._latest.get(key)
+        if known is None or known[0] is not space:
+            known = space, _Amounts.of(self._counted(metric, prunable_only), space)
+            self._latest[key] = known
+        return known[1]
 
     @cached_property
-    def _together(self) -> dict[tuple[str, bool], Terms]:
+    def _latest(self) -> dict[tuple[str, bool], tuple[Space, "_Amounts"]]:
+        return {}
+
+    @cached_property
+    def _whole(self) -> dict[tuple[str, bool], float]:
         return {}
 
     def tensors(self) -> Iterable[Row]:
@@ -149,30 +154,91 @@ def _size(dim: tuple[Part, ...]) -> int:
     return sum(part.size for part in dim)
 
 
-class _Kept:
-    """Units kept and sites alive, computed once per site for a batch of candidates."""
+@dataclass(frozen=True)
+class _Amounts:
+    """Rows that cost, those taken together that a space changes alike.
+
+    Attributes:
+        droppers: the columns of ``space.dropped`` that can drop a term (T, D), filled with the
+            last.
+        columns: whose level a term goes by (T,); any for a term that is not cut.
+        tables: what a term costs at each level (T, L).
+        rest: the weights of what is cut in more than one way, or by bits, by its droppers and
+            the dimensions that are cut.
+    """
+
+    droppers: np.ndarray
+    columns: np.ndarray
+    tables: np.ndarray
+    rest: Mapping[tuple[tuple[int, ...], tuple[Dim, ...]], float]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Row, float]], space: Space) -> "_Amounts":
+        """Returns them for rows and their weights in a space."""
+        tables: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+        rest: dict[tuple[tuple[int, ...], tuple[Dim, ...]], float] = {}
+        levels = int(space.upper.max()) + 1
+        for row, weight in rows:
+            sites, cut = set(row.gates), []
+            for dim in row.dims:
+                if _stays_whole(dim, space):
+                    weight *= _size(dim)
+                    sites |= {part.site for part in dim if part.site}
+                else:
+                    cut.append(dim)
+            column, entries = 0, np.ones(levels)
+            if len(cut) == 1 and (found := _by_level(cut[0][0], space)) and len(cut[0]) == 1:
+                column, entries = found
+                sites |= {part.site for part in cut.pop() if part.site}
+            droppers = tuple(sorted({at for site in sites for at in space.droppers(site)}))
+            if cut:
+                key = droppers, tuple(sorted(cut, key=repr))
+                rest[key] = rest.get(key, 0.0) + weight
+            else:
+                table = tables.setdefault((droppers, column), np.zeros(levels))
+                table[: len(entries)] += weight * entries
+        never = space.dropped(space.corners[:1]).shape[1] - 1
+        width = max((len(droppers) for droppers, _ in tables), default=0)
+        filled = [(*some, *[never] * (width - len(some))) for some, _ in tables]
+        return cls(
+            np.array(filled, dtype=np.int64).reshape(len(tables), width),
+            np.array([column for _, column in tables], dtype=np.int64),
+            np.array(list(tables.values()), dtype=np.float64).reshape(len(tables), levels),
+            rest,
+        )
+
+
+def _stays_whole(dim: Dim, space: Space) -> bool:
+    """Returns whether a dimension is never cut; of one part it may be dropped with its site."""
+    if len(dim) == 1 and dim[0].site:
+        return space.whole(dim[0].site)
+    return not any(part.site for part in dim)
+
+
+def _by_level(part: Part, space: Space) -> tuple[int, np.ndarray] | None:
+    """Returns the column whose level cuts a part, and its entries at each level; else None."""
+    found = space.counts(part.site, part.units) if part.site else None
+    return found and (found[0], found[1] * float(part.unit))
+
+
+class _Extents:
+    """Entries that a batch of candidates keeps of dimensions, each computed once."""
 
     def __init__(self, space: Space, X: np.ndarray) -> None:
         self._space, self._X = space, X
-        self._extents: dict[tuple[Part, ...], np.ndarray] = {}
-        self._alive: dict[str, np.ndarray] = {}
+        self._known: dict[Dim, np.ndarray] = {}
 
-    def extent(self, dim: tuple[Part, ...]) -> np.ndarray:
-        """Returns the entries that each candidate keeps of a dimension (P,)."""
-        if dim not in self._extents:
+    def of(self, dim: Dim) -> np.ndarray:
+        """Returns the entries that each candidate keeps of a dimension, float64 (P,)."""
+        if dim not in self._known:
             entries = np.zeros(len(self._X), dtype=np.float64)
             for part in dim:
                 if part.site is None:
                     entries += part.size
                 else:
                     entries += self._space.kept(self._X, part.site, part.units) * part.unit
-            self._extents[dim] = entries
-        return self._extents[dim]
-
-    def alive(self, site: str) -> np.ndarray:
-        if site not in self._alive:
-            self._alive[site] = self._space.alive(self._X, site)
-        return self._alive[site]
+            self._known[dim] = entries
+        return self._known[dim]
 
 
 def entries(dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -147,30 +147,66 @@ class Space:
         """Returns the columns of a gene in an array of candidates."""
         return self._columns[gene]
 
+    def dropped(self, X: np.ndarray) -> np.ndarray:
+        """Returns which genes that can drop something do so, boolean (P, D + 1); the last never.
+
+        ``droppers`` says which columns concern a site.
+        """
+        columns, levels = self._drops
+        found = np.zeros((len(X), len(columns) + 1), dtype=bool)
+        found[:, :-1] = levels[np.arange(len(columns)), X[:, columns]]
+        return found
+
+    def droppers(self, site: str) -> tuple[int, ...]:
+        """Returns the columns of ``dropped`` that can drop a site or what it lies in."""
+        return self._droppers[site]
+
     @cached_property
-    def _droppers(self) -> dict[str, list[tuple[int, np.ndarray]]]:
-        """For each site: the genes that can drop it or an ancestor, with the levels that do."""
-        direct: dict[str, list[tuple[int, np.ndarray]]] = {name: [] for name in self.sites}
-        for index, gene in enumerate(self.genes):
-            drops = np.array([isinstance(option, Drop) for option in gene.options], dtype=bool)
-            if drops.any():
-                for site in gene.sites:
-                    direct[site].append((index, drops))
+    def _dropping(self) -> list[int]:
+        """The genes that can drop their sites."""
+        drops = [any(isinstance(o, Drop) for o in gene.options) for gene in self.genes]
+        return [index for index, any_drop in enumerate(drops) if any_drop]
+
+    @cached_property
+    def _drops(self) -> tuple[np.ndarray, np.ndarray]:
+        """The column of each of these genes (D,), and which of its levels drop (D, L)."""
+        columns = np.array([self._columns[index].start for index in self._dropping], dtype=np.int64)
+        levels = np.zeros((len(columns), int(self.upper.max()) + 1), dtype=bool)
+        for row, index in enumerate(self._dropping):
+            options = self.genes[index].options
+            levels[row, : len(options)] = [isinstance(option, Drop) for option in options]
+        return columns, levels
+
+    @cached_property
+    def _droppers(self) -> dict[str, tuple[int, ...]]:
+        direct: dict[str, list[int]] = {name: [] for name in self.sites}
+        for at, gene in enumerate(self._dropping):
+            for site in self.genes[gene].sites:
+                direct[site].append(at)
         found = {}
         for name in self.sites:
-            entries, at = list(direct[name]), self.sites[name].parent
-            while at is not None:
-                entries += direct[at]
-                at = self.sites[at].parent
-            found[name] = entries
+            entries, at_site = list(direct[name]), self.sites[name].parent
+            while at_site is not None:
+                entries += direct[at_site]
+                at_site = self.sites[at_site].parent
+            found[name] = tuple(entries)
         return found
 
     def alive(self, X: np.ndarray, site: str) -> np.ndarray:
         """Returns which candidates keep a site and all that it lies in, boolean (P,)."""
         alive = np.ones(len(X), dtype=bool)
-        for gene, drops in self._droppers[site]:
-            alive &= ~drops[X[:, self._columns[gene].start]]
+        columns, levels = self._drops
+        for at in self._droppers[site]:
+            alive &= ~levels[at, X[:, columns[at]]]
         return alive
+
+    def whole(self, site: str) -> bool:
+        """Returns whether no gene cuts a site: it keeps all its units, or is dropped."""
+        gene, units = self._width_gene.get(site), self.sites[site].units
+        if gene is None:
+            return True
+        options = [o for o in self.genes[gene].options if not isinstance(o, Drop)]
+        return not self.genes[gene].bits and all(_count(o, range(units)) == units for o in options)
 
     def kept(self, X: np.ndarray, site: str, among: range | None = None) -> np.ndarray:
         """Returns how many units of a site each candidate keeps (P,), 0 where it is dropped.
@@ -181,25 +217,35 @@ class Space:
             among: which units are counted; all by default.
         """
         among = range(self.sites[site].units) if among is None else among
-        units = np.full(len(X), len(among), dtype=np.int64)
-        gene = self._width_gene.get(site)
-        if gene is not None:
-            columns = X[:, self._columns[gene]]
-            if self.genes[gene].bits:
-                stays = columns == 0
-                stays[:, 0] |= ~stays.any(axis=1)  # see canonical
-                units = stays[:, among.start : among.stop].sum(axis=1)
-            else:
-                units = self._counts(gene, among)[columns[:, 0]]
+        cut, gene = self.counts(site, among), self._width_gene.get(site)
+        if cut is not None:
+            column, counts = cut
+            units = counts[X[:, column]]
+        elif gene is not None:
+            stays = X[:, self._columns[gene]] == 0
+            stays[:, 0] |= ~stays.any(axis=1)  # see canonical
+            units = stays[:, among.start : among.stop].sum(axis=1)
+        else:
+            units = np.full(len(X), len(among), dtype=np.int64)
         return np.where(self.alive(X, site), units, 0) if self._droppers[site] else units
 
-    def _counts(self, gene: int, among: range) -> np.ndarray:
-        """Returns how many of some units each level of a gene keeps (levels,)."""
+    def counts(self, site: str, among: range) -> tuple[int, np.ndarray] | None:
+        """Returns the column whose level cuts a site, and how many units each level keeps.
+
+        None where no gene cuts it, or one of bits does.
+
+        Args:
+            site: the site's name.
+            among: which of its units are counted.
+        """
+        gene = self._width_gene.get(site)
+        if gene is None or self.genes[gene].bits:
+            return None
         key = gene, among.start, among.stop
         if key not in self._counted:
             counts = [_count(option, among) for option in self.genes[gene].options]
             self._counted[key] = np.array(counts, dtype=np.int64)
-        return self._counted[key]
+        return self._columns[gene].start, self._counted[key]
 
     @cached_property
     def _counted(self) -> dict[tuple[int, int, int], np.ndarray]:

@@ -13,6 +13,12 @@ from evoprune.pattern import Bits, Drop, Keep
 from evoprune.testing.synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 SPACE = build_space("s", sites(2), (BLOCKS, *PARTS, WIDTHS[0], GeneSpec("channels", bits=True)))
+# Nothing is cut in the second; in the third nothing is dropped whole but by a width's level.
+SPACES = (
+    SPACE,
+    build_space("s", sites(2), (BLOCKS, *PARTS)),
+    build_space("s", sites(2), (*WIDTHS, GeneSpec("mlp", drop=True))),
+)
 UNITS = {name: site.units for name, site in SPACE.sites.items()}
 PARTS_DRAWN = st.builds(Part, st.integers(1, 9)) | st.builds(
     lambda site, unit: Part(UNITS[site] * unit, site, unit),
@@ -53,13 +59,20 @@ def by_hand(row, metric, options):
     return amount
 
 
-@given(ROWS, st.integers(0, 2**32 - 1))
-def test_cost_equals_the_sum_over_rows_by_hand(rows, seed):
-    X = np.random.default_rng(seed).integers(0, SPACE.upper + 1, (4, SPACE.n_var))
+@given(ROWS, st.sampled_from(SPACES), st.integers(0, 2**32 - 1))
+def test_cost_equals_the_sum_over_rows_by_hand(rows, space, seed):
+    X = np.random.default_rng(seed).integers(0, space.upper + 1, (4, space.n_var))
     for metric in ("params", "flops"):
-        found = CostTable(tuple(rows)).cost(metric, SPACE, X)
-        options = [SPACE.options(pattern) for pattern in SPACE.patterns(X)]
+        found = CostTable(tuple(rows)).cost(metric, space, X)
+        options = [space.options(pattern) for pattern in space.patterns(X)]
         assert found.tolist() == [sum(by_hand(row, metric, o) for row in rows) for o in options]
+
+
+def test_one_table_serves_several_spaces():
+    costs = table(2)
+    for space in (*SPACES, *SPACES):
+        X = space.corners
+        assert costs.cost("params", space, X).tolist() == table(2).cost("params", space, X).tolist()
 
 
 @given(st.integers(0, 2**32 - 1))

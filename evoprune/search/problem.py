@@ -55,8 +55,7 @@ class Problem:
     @cached_property
     def budgets(self) -> tuple[Constraint, ...]:
         """The constraints on counted costs: met before anything is evaluated."""
-        counted = {n for n, o in self.measures.items() if isinstance(o, CostObjective)}
-        return tuple(c for c in self.constraints if c.name in counted)
+        return tuple(c for c in self.constraints if c.name in self._counters)
 
     @cached_property
     def floors(self) -> tuple[Constraint, ...]:
@@ -65,16 +64,21 @@ class Problem:
 
     def cost(self, name: str, X: np.ndarray) -> np.ndarray:
         """Returns a counted cost of candidates (P,)."""
-        objective = self.measures[name]
-        assert isinstance(objective, CostObjective)
-        return objective.costs(self.table, self.space, X)
+        return self._counters[name].costs(self.table, self.space, X)
+
+    @cached_property
+    def _counters(self) -> dict[str, CostObjective]:
+        """Every measure that is counted; asking what a protocol is takes as long as to count."""
+        return {n: o for n, o in self.measures.items() if isinstance(o, CostObjective)}
 
     def counted(self, patterns: Sequence[Pattern]) -> list[dict[str, float]]:
         """Returns all counted costs of patterns."""
         X = self.space.encode(patterns)
-        names = [n for n, o in self.measures.items() if isinstance(o, CostObjective)]
-        columns = {name: self.cost(name, X) for name in names}
-        return [{name: float(columns[name][i]) for name in names} for i in range(len(patterns))]
+        columns = {name: self.cost(name, X) for name in self._counters}
+        return [
+            {name: float(values[i]) for name, values in columns.items()}
+            for i in range(len(patterns))
+        ]
 
     def share(self, X: np.ndarray) -> np.ndarray:
         """Returns the FLOPs of candidates relative to the dense model (P,)."""

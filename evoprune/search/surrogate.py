@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 
 from evoprune.constraints import Constraint
-from evoprune.protocols import CostObjective
 from evoprune.search.acquire import batch
 from evoprune.search.algorithms import WORST, Nsga2, Seen, Stepper, first_candidates
 from evoprune.search.exhaustive import ExhaustiveStepper
@@ -312,8 +311,8 @@ class Surrogate:
         problem, found = self._problem, self._predicted(X)
         F = np.zeros((len(optimism), len(X), len(problem.objectives)))
         kept = np.ones(len(X), dtype=bool)
-        for column, (name, objective) in enumerate(problem.objectives.items()):
-            if isinstance(objective, CostObjective):
+        for column, name in enumerate(problem.objectives):
+            if name not in problem.measured:
                 F[:, :, column] = problem.cost(name, X) * problem.signs[column]
                 continue
             mean, spread = found[name]
