@@ -69,6 +69,7 @@ def of_site(site: str, units: int, unit: int = 1, first: int = 0) -> tuple[Part,
     return (Part(units * unit, site, unit, first),)
 
 
+# The parts of a dimension, in order.
 Dim = tuple[Part, ...]
 
 
@@ -149,7 +150,7 @@ class CostTable:
         return (row for row in self.rows if row.tensor)
 
 
-def _size(dim: tuple[Part, ...]) -> int:
+def _size(dim: Dim) -> int:
     """Returns the full extent of a dimension."""
     return sum(part.size for part in dim)
 
@@ -187,7 +188,7 @@ class _Amounts:
                 else:
                     cut.append(dim)
             column, entries = 0, np.ones(levels)
-            if len(cut) == 1 and (found := _by_level(cut[0][0], space)) and len(cut[0]) == 1:
+            if len(cut) == 1 and (found := _by_level(cut[0], space)):
                 column, entries = found
                 sites |= {part.site for part in cut.pop() if part.site}
             droppers = tuple(sorted({at for site in sites for at in space.droppers(site)}))
@@ -215,10 +216,11 @@ def _stays_whole(dim: Dim, space: Space) -> bool:
     return not any(part.site for part in dim)
 
 
-def _by_level(part: Part, space: Space) -> tuple[int, np.ndarray] | None:
-    """Returns the column whose level cuts a part, and its entries at each level; else None."""
-    found = space.counts(part.site, part.units) if part.site else None
-    return found and (found[0], found[1] * float(part.unit))
+def _by_level(dim: Dim, space: Space) -> tuple[int, np.ndarray] | None:
+    """Returns the column whose level alone cuts a dimension, and its entries at each level."""
+    first, *more = dim
+    found = space.counts(first.site, first.units) if first.site and not more else None
+    return found and (found[0], found[1] * float(first.unit))
 
 
 class _Extents:
