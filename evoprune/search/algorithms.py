@@ -18,7 +18,9 @@ class Stepper(Protocol):
     """A search in progress.
 
     With ``ranked(F, G)`` it orders candidates for promotion to the next rung itself; with
-    ``hear(rung, X, F, G)`` it is also told what rungs below the top say of those that they saw.
+    ``hear(rung, X, F, G)`` it is also told what rungs below the top say of those that they saw;
+    with ``recalls(X)`` it says which of the candidates that it asked for were sent home by a rung
+    before and now go straight to the top.
     """
 
     def ask(self) -> np.ndarray | None:

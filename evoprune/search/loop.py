@@ -3,7 +3,8 @@
 A rung that adds rows to the one before it is given what was measured there, in memory only: the
 journal holds values, and after a restart such a pattern is measured from its first row, with the
 same result to the last bit. The tokens of a search count each row once all the same, whether or
-not it was interrupted: what a pattern takes at a rung, less what it took at the rung before.
+not it was interrupted: what a pattern takes at a rung, less what it took at the rung before. Only
+one that an algorithm calls back, after a rung had sent it home, is measured whole and paid whole.
 """
 
 import math
@@ -26,6 +27,8 @@ from evoprune.search.values import Order, objectives, promoted, ranked, violatio
 
 # Takes in a rung's number, candidates, their objectives and violations there.
 Hear = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
+# Returns which candidates skip the lower rungs, boolean (P,).
+Recalls = Callable[[np.ndarray], np.ndarray]
 # A hypervolume (a share of the fixed box) that rises by less has not grown.
 GROWTH = 1e-5
 
@@ -52,7 +55,7 @@ class Budget:
     """When a search ends: the first of these to be reached; None is no bound.
 
     Attributes:
-        n_eval: distinct patterns told to the algorithm.
+        n_eval: distinct patterns told to the algorithm; one called back counts once.
         n_gen: generations.
         tokens: dense-equivalent tokens; a generation that has begun is finished, here and below.
         seconds: of this process, evaluating and waiting, after its warm starts; where it ended a
@@ -167,6 +170,7 @@ def search(
     progress = Progress(problem, bounds, spent.n_eval, tokens=spent.tokens)
     progress.rungs = tuple(rung.label or f"rung {rung.index}" for rung in rungs)
     order, hear = getattr(stepper, "ranked", ranked), getattr(stepper, "hear", None)
+    recalls: Recalls = getattr(stepper, "recalls", lambda X: np.zeros(len(X), dtype=bool))
     clock, best = _Clock(archive, budget.seconds), 0.0
     while not _spent(progress, budget) and not clock.struck(progress.n_gen):
         with _timed(progress):
@@ -175,7 +179,7 @@ def search(
             break
         if budget.n_eval is not None:
             X = X[: budget.n_eval - progress.n_eval]
-        climb = _Climb(problem, archive, X, progress, order, hear)
+        climb = _Climb(problem, archive, X, recalls(X), progress, order, hear)
         for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
             climb.take(rung, above is not None and above.grows, observe)
         progress.n_gen += 1
@@ -275,7 +279,8 @@ class _Climb:
     """A generation on its way up the rungs.
 
     A candidate that does not reach the top rung is told as failed: only top-rung values may
-    enter the survival.
+    enter the survival. One that is called back after that goes straight to the top, which costs
+    it all rows there and counts as no further evaluation.
 
     Attributes:
         F: objectives (P, M), ``WORST`` but for what reached the top.
@@ -287,6 +292,7 @@ class _Climb:
         problem: Problem,
         archive: Archive,
         X: np.ndarray,
+        recalled: np.ndarray,
         progress: Progress,
         order: Order,
         hear: Hear | None,
@@ -294,7 +300,7 @@ class _Climb:
         self._problem, self._archive, self._X = problem, archive, X
         self._progress, self._order, self._hear = progress, order, hear
         self._patterns = problem.space.patterns(X)
-        self._going = np.arange(len(X))
+        self._going, self._recalled = np.flatnonzero(~recalled), np.flatnonzero(recalled)
         self._values: list[list[Mapping[str, float]]] = [[] for _ in X]
         self._before: dict[str, Evaluation] = {}  # of the rung below, with tables
         self.F = np.full((len(X), len(problem.objectives)), WORST)
@@ -310,8 +316,10 @@ class _Climb:
             carry: whether the rung after it adds rows to its tables.
             observe: called after each new evaluation.
         """
-        problem, progress, going = self._problem, self._progress, self._going
-        dense = self._dense(rung)
+        problem, progress = self._problem, self._progress
+        if rung.keep is None:
+            self._going = np.sort(np.concatenate([self._going, self._recalled]))
+        going, dense = self._going, self._dense(rung)
         before = self._before if rung.grows else {}
         evaluations = self._archive.get(
             [self._patterns[i] for i in going],
@@ -354,10 +362,11 @@ class _Climb:
     def _arrive(self, F: np.ndarray, G: np.ndarray) -> None:
         progress = self._progress
         self.F[self._going], self.G[self._going] = F, G
-        progress.sizes += self._problem.share(self._X[self._going]).tolist()
+        climbed = np.setdiff1d(self._going, self._recalled)
+        progress.sizes += self._problem.share(self._X[climbed]).tolist()
+        progress.climbs += [tuple(self._values[i]) for i in climbed]
         for i, row, broken in zip(self._going, F, G, strict=True):
-            progress.climbs.append(tuple(self._values[i]))
             if not broken.any():
                 progress.patterns.append(self._patterns[i])
                 progress.rows.append(row)
-        progress.n_eval += len(self._X)
+        progress.n_eval += len(self._X) - len(self._recalled)

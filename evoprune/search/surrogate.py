@@ -33,7 +33,8 @@ class SurrogateNsga2:
     all that was told, lets NSGA-II search it (costs are counted, never modelled; budgets are
     met), and asks for the batch that may add most hypervolume at an optimistic bound. Where the
     model ranks left-out candidates of a size no better than by chance, plain NSGA-II proposes.
-    Values of lower rungs are learnt from as well, as far as they agree with the top.
+    Values of lower rungs are learnt from as well, as far as they agree with the top, and what a
+    rung sent home is called back, once, where the model finds it hopeful after all.
 
     Attributes:
         initial: candidates before the first model; by default one for each variable, 16 to 32.
@@ -93,6 +94,9 @@ class SurrogateStepper:
         self._top, self._lower = self._none, dict[int, Rows]()
         self._surrogate = Surrogate(problem, settings.max_rows)
         self._front = self._none.X
+        # What a lower rung has seen and the top has not, and what of it was called back last.
+        self._home: dict[bytes, np.ndarray] = {}
+        self._recalled: set[bytes] = set()
         self._asks = self._modelled = self._blind = 0
 
     @property
@@ -112,19 +116,34 @@ class SurrogateStepper:
         self._asks += 1
         with threadpool_limits(1):  # the same sums in the same order, whoever else computes
             X = self._first(rng) if self._starts is not None else self._next(rng)
-        X = X[self._seen.new(X)]
+        X = X[self._fresh(X)]
         if not len(X):
             X = self._more(rng)
         self._seen.add(X)
+        self._recalled = {row.tobytes() for row in X} & self._home.keys()
+        for name in self._recalled:
+            del self._home[name]
         return X if len(X) else None
+
+    def recalls(self, X: np.ndarray) -> np.ndarray:
+        """Returns which of the candidates asked for last a rung had sent home (P,)."""
+        return np.array([row.tobytes() in self._recalled for row in X], dtype=bool)
 
     def tell(self, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         """Adds rows to what the models are fitted to, in the order of the candidates' levels."""
         self._top = self._top.adding(X, F, G)
+        for row in X[G[:, -1] == 0]:
+            self._home.pop(row.tobytes(), None)
 
     def hear(self, rung: int, X: np.ndarray, F: np.ndarray, G: np.ndarray) -> None:
         """Adds rows of a lower rung, which say something of what never reaches the top."""
         self._lower[rung] = self._lower.get(rung, self._none).adding(X, F, G)
+        self._home |= {row.tobytes(): row for row in X[G[:, -1] == 0]}
+
+    def _fresh(self, X: np.ndarray) -> np.ndarray:
+        """Returns which candidates are new, or were sent home and may be called back (P,)."""
+        home = np.array([row.tobytes() in self._home for row in X], dtype=bool)
+        return self._seen.new(X) | home
 
     def _first(self, rng: np.random.Generator) -> np.ndarray:
         assert self._starts is not None
@@ -158,7 +177,7 @@ class SurrogateStepper:
         if len(X) < settings.batch:
             # Nothing else promises an improvement: see what NSGA-II would try.
             X = np.concatenate([X, self._offspring(rng)])
-            X = X[self._seen.new(X)][: settings.batch]
+            X = X[self._fresh(X)][: settings.batch]
         return X
 
     def _pool(self, rng: np.random.Generator) -> np.ndarray:
@@ -172,7 +191,8 @@ class SurrogateStepper:
             X = X[(problem.budget_violation(X) == 0).all(axis=1)]
             # The next model differs little, so its search begins where this one ended.
             self._front = X[ranked(*told(X), settings.pop_size_inner // 2)]
-        return X[self._seen.new(X)]
+        X = X[self._seen.new(X)]
+        return np.unique(np.concatenate([X, *(r[None] for r in self._home.values())]), axis=0)
 
     def _parents(self, rng: np.random.Generator) -> np.ndarray:
         """Returns the population that begins a search on the model."""
