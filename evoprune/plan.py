@@ -100,6 +100,8 @@ def _rows(
     ]
     if config.model.device_map == "streamed":
         rows.append(["note", "streamed: candidates of a generation share what that pass fetched"])
+    if len(session.rungs) > 1 and getattr(session.algorithm, "calls_back", False):
+        rows.append(["note", "what a rung sends home may be called back, whole: more tokens"])
     rows += _warm_rows(config, problem, session.allowance)
     if n_eval >= space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])

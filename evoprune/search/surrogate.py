@@ -46,9 +46,11 @@ class SurrogateNsga2:
         n_gen_inner: its generations.
         max_rows: evaluations that a model is fitted to; of more, the best ranks.
         enumerates: whether a space no larger than the budget is listed instead.
+        calls_back: whether what a rung sent home may be asked for again.
     """
 
     enumerates: ClassVar[bool] = True
+    calls_back: ClassVar[bool] = True
 
     initial: int | None = None
     batch: int = 12

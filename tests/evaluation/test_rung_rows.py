@@ -229,6 +229,16 @@ def test_plans_count_rungs(tiny_config):
     assert tokens["some"] < tokens["thin"] < tokens["none"]
 
 
+@pytest.mark.parametrize("algorithm", ["surrogate_nsga2", "nsga2"])
+@pytest.mark.parametrize("rungs", [[], RUNGS])
+def test_plans_say_that_more_may_be_called_back(tiny_config, algorithm, rungs):
+    from evoprune.plan import plan
+
+    rows = plan(tiny_config(rungs=rungs, search={"algorithm": algorithm, "n_eval": 20}))
+    said = any("called back" in text for _, text in rows)
+    assert said == (algorithm == "surrogate_nsga2" and bool(rungs))
+
+
 def test_positions_are_the_same_for_every_run_of_a_seed(make_worker, tmp_path):
     arrays = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
