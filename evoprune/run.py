@@ -21,7 +21,7 @@ from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Progress
+from evoprune.search.loop import Progress, box
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
 from evoprune.session import Session, open_session, space_of, worker_of
@@ -187,6 +187,7 @@ def _search(session: Session) -> tuple[Progress, Warm]:
     else:
         warm = Warm(problem.space.corners[:0])
         console.say(f"search    exhaustive: n_eval={budget.n_eval} covers every candidate")
+    _fix_box(session)
     found = search_loop(
         problem,
         algorithm.begin(problem, warm.X, settings.seed),
@@ -209,6 +210,20 @@ def _search(session: Session) -> tuple[Progress, Warm]:
     for note in found.notes:
         console.say(note)
     return found, warm
+
+
+def _fix_box(session: Session) -> None:
+    """Writes into the manifest the bounds, in their units, in which hypervolume is measured."""
+    problem, folder = session.problem, session.folder
+    bounds = box(problem, session.archive, session.rungs[-1].index)
+    corners = {"ideal": bounds.ideal, "reference": bounds.reference}
+    named = {
+        corner: dict(zip(problem.objectives, (row * problem.signs).tolist(), strict=True))
+        for corner, row in corners.items()
+    }
+    manifest = folder.read_manifest()
+    assert manifest is not None  # an open session is prepared
+    folder.write_manifest({**manifest, "hypervolume": named})
 
 
 def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:

@@ -1,5 +1,6 @@
 """A whole search of each tiny model, its resumption, and its front."""
 
+import json
 import sys
 
 import pytest
@@ -112,6 +113,10 @@ def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, c
     assert "verified in a fresh process" in heard["export"] and "layers.0.mlp" in heard["ls"]
     assert "evaluations" in heard["doctor"] and "report_" in heard["front"]
     assert "of the algorithm itself" in heard["search"]
+    box = json.loads((tmp_path / "run/manifest.json").read_text())["hypervolume"]
+    # From all to nothing of what can be removed, each in its own direction.
+    assert (box["reference"]["sparsity"], box["ideal"]["sparsity"]) == (0.0, 1.0)
+    assert 0.0 == box["ideal"]["kl"] < box["reference"]["kl"]
 
 
 def test_every_point_of_a_front_is_exported_at_once(tiny_config, capsys):
