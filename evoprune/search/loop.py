@@ -176,6 +176,7 @@ def search(
         with _timed(progress):
             X = stepper.ask()
         if X is None:
+            progress.notes = _notes(stepper, progress)
             break
         if budget.n_eval is not None:
             X = X[: budget.n_eval - progress.n_eval]
@@ -194,8 +195,13 @@ def search(
         if not _spent(progress, budget):
             with _timed(progress):
                 stepper.tell(X, climb.F, climb.G)
-        progress.notes = (*getattr(stepper, "notes", ()), *in_words(progress.agreements))
+        progress.notes = _notes(stepper, progress)
     return progress
+
+
+def _notes(stepper: Stepper, progress: Progress) -> tuple[str, ...]:
+    """Returns what the algorithm has to say of itself, and the rungs."""
+    return (*getattr(stepper, "notes", ()), *in_words(progress.agreements))
 
 
 @contextmanager

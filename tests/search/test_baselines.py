@@ -47,6 +47,12 @@ def test_evop_proposes_5000_and_knows_few_hundred(layers, removed):
     assert stepper.notes == (f"evop      {words}",)
 
 
+def test_what_evop_proposes_after_its_last_new_mask_is_counted(tmp_path):
+    found, _ = run(problem(12, (BLOCKS,)), Evop(pop_size=10, n_gen=60, share=0.25), tmp_path)
+    assert found.n_gen < 60
+    assert "among 600 proposed" in found.notes[0]
+
+
 def test_evop_collapses_and_its_correction_does_not():
     made = problem(32, (BLOCKS,))
     plain, _, collapsed = trail(Evop(share=7 / 32), made)
