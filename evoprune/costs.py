@@ -198,9 +198,8 @@ class _Amounts:
             else:
                 table = tables.setdefault((droppers, column), np.zeros(levels))
                 table[: len(entries)] += weight * entries
-        never = space.dropped(space.corners[:1]).shape[1] - 1
         width = max((len(droppers) for droppers, _ in tables), default=0)
-        filled = [(*some, *[never] * (width - len(some))) for some, _ in tables]
+        filled = [(*some, *[-1] * (width - len(some))) for some, _ in tables]
         return cls(
             np.array(filled, dtype=np.int64).reshape(len(tables), width),
             np.array([column for _, column in tables], dtype=np.int64),

@@ -148,56 +148,49 @@ class Space:
         return self._columns[gene]
 
     def dropped(self, X: np.ndarray) -> np.ndarray:
-        """Returns which genes that can drop something do so, boolean (P, D + 1); the last never.
+        """Returns which genes drop their sites, boolean (P, genes + 1); the last column is False.
 
         ``droppers`` says which columns concern a site.
         """
-        columns, levels = self._drops
+        columns, drops = self._drops
         found = np.zeros((len(X), len(columns) + 1), dtype=bool)
-        found[:, :-1] = levels[np.arange(len(columns)), X[:, columns]]
+        found[:, :-1] = drops[np.arange(len(columns)), X[:, columns]]
         return found
 
     def droppers(self, site: str) -> tuple[int, ...]:
-        """Returns the columns of ``dropped`` that can drop a site or what it lies in."""
+        """Returns the genes that can drop a site or what it lies in."""
         return self._droppers[site]
 
     @cached_property
-    def _dropping(self) -> list[int]:
-        """The genes that can drop their sites."""
-        drops = [any(isinstance(o, Drop) for o in gene.options) for gene in self.genes]
-        return [index for index, any_drop in enumerate(drops) if any_drop]
-
-    @cached_property
     def _drops(self) -> tuple[np.ndarray, np.ndarray]:
-        """The column of each of these genes (D,), and which of its levels drop (D, L)."""
-        columns = np.array([self._columns[index].start for index in self._dropping], dtype=np.int64)
-        levels = np.zeros((len(columns), int(self.upper.max()) + 1), dtype=bool)
-        for row, index in enumerate(self._dropping):
-            options = self.genes[index].options
-            levels[row, : len(options)] = [isinstance(option, Drop) for option in options]
-        return columns, levels
+        """The first column of each gene (G,), and which of its levels drop its sites (G, L)."""
+        drops = np.zeros((len(self.genes), int(self.upper.max()) + 1), dtype=bool)
+        for row, gene in zip(drops, self.genes, strict=True):
+            row[: len(gene.options)] = [isinstance(option, Drop) for option in gene.options]
+        return np.array([columns.start for columns in self._columns], dtype=np.int64), drops
 
     @cached_property
     def _droppers(self) -> dict[str, tuple[int, ...]]:
+        """The genes that can drop each site, its own first, then those of what it lies in."""
         direct: dict[str, list[int]] = {name: [] for name in self.sites}
-        for at, gene in enumerate(self._dropping):
-            for site in self.genes[gene].sites:
-                direct[site].append(at)
+        for index in np.flatnonzero(self._drops[1].any(axis=1)):
+            for site in self.genes[index].sites:
+                direct[site].append(int(index))
         found = {}
         for name in self.sites:
-            entries, at_site = list(direct[name]), self.sites[name].parent
-            while at_site is not None:
-                entries += direct[at_site]
-                at_site = self.sites[at_site].parent
-            found[name] = tuple(entries)
+            genes, at = list(direct[name]), self.sites[name].parent
+            while at is not None:
+                genes += direct[at]
+                at = self.sites[at].parent
+            found[name] = tuple(genes)
         return found
 
     def alive(self, X: np.ndarray, site: str) -> np.ndarray:
         """Returns which candidates keep a site and all that it lies in, boolean (P,)."""
         alive = np.ones(len(X), dtype=bool)
-        columns, levels = self._drops
-        for at in self._droppers[site]:
-            alive &= ~levels[at, X[:, columns[at]]]
+        columns, drops = self._drops
+        for gene in self._droppers[site]:
+            alive &= ~drops[gene, X[:, columns[gene]]]
         return alive
 
     def whole(self, site: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -78,9 +79,9 @@ def first_candidates(
     """Returns the start population: the warm starts, filled up with a stratified sample."""
     seen = Seen()
     found: list[np.ndarray] = []
-    for pool in range(21):
-        X = starts if pool == 0 else stratified(problem.space, count, rng)
-        X = repair(problem, X, rng)
+    drawn = (stratified(problem.space, count, rng) for _ in range(20))  # no more than are needed
+    for pool in chain([starts], drawn):
+        X = repair(problem, pool, rng)
         X = X[seen.new(X)][: count - sum(len(rows) for rows in found)]
         seen.add(X)
         found.append(X)

@@ -85,12 +85,12 @@ NOTHING_SPENT = Spent()
 class Progress:
     """How far a search has come; handed to the observer after every evaluation.
 
-    ``tokens`` are dense-equivalent tokens, every row of a pattern counted once; ``idle`` counts
+    ``tokens`` are dense-equivalent tokens, counted as this module says; ``idle`` counts
     generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
     and the rungs; ``own_seconds`` are those in which it chose and learnt, ``seconds`` those that
     workers spent on its candidates, in this process or before; ``climbs`` are the values of what
-    reached the top rung, lowest rung first, and ``sizes`` its FLOPs relative to the dense model;
-    ``agreements`` say how each rung but the top ranks them.
+    climbed to the top rung, lowest rung first, and ``sizes`` its FLOPs relative to the dense
+    model; ``agreements`` say how each rung but the top ranks them.
     """
 
     problem: Problem

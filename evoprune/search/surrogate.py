@@ -183,7 +183,7 @@ class SurrogateStepper:
         return X
 
     def _pool(self, rng: np.random.Generator) -> np.ndarray:
-        """Returns new candidates among which the model finds the best."""
+        """Returns what may be asked for: what the model finds best, and what was sent home."""
         problem, settings, told = self._problem, self._settings, self._surrogate.told
         if problem.space.size <= LISTED:
             X = ExhaustiveStepper(LISTED, problem).ask()

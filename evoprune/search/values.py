@@ -45,10 +45,10 @@ def ranked(F: np.ndarray, G: np.ndarray, count: int | None = None) -> np.ndarray
 
     Feasible before infeasible, then by non-dominated rank, then by crowding distance.
     """
-    count = len(F) if count is None else count
     from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
+    count = len(F) if count is None else count
     violation = G.sum(axis=1)
     feasible = np.flatnonzero(violation == 0)
     order: list[int] = []
