@@ -86,6 +86,8 @@ def open_experiment(
     processor = family.processor(config.model)
     source = live.source or build(DATA, config.data.source)
     pools = task.pools(config.data, source, processor)
+    if note := getattr(source, "note", ""):
+        say(f"data      {note}")
     say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
     family.check(network, pools, config.model.device)
     return Opened(family, network, task, processor, pools, weights)
