@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
+from evoprune.config import DataConfig, ModelConfig, load_config
+from evoprune.data.pool import TextPool
 from evoprune.errors import ConfigError, did_you_mean
-from evoprune.registry import REGISTRIES, load_plugin
-from evoprune.shipped import resolved, shipped
+from evoprune.registry import BACKBONES, REGISTRIES, load_plugin
+from evoprune.shipped import shipped
 
 Rows = list[list[str]]
 
@@ -52,22 +54,16 @@ def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list
 
 
 def _sites(config: str | None) -> Rows:
-    from evoprune.evaluation.prepare import open_experiment
-    from evoprune.families.load import family_of, load_model
+    """Returns the sites of a model that a search would take, with the parameters in each.
 
+    Raises:
+        EvopruneError: a search would refuse the model; it says the same.
+    """
     if config is None:
         raise ConfigError(
             "Whose sites?", "Name a configuration or a model folder: evoprune ls sites MODEL."
         )
-    if config.endswith(".yaml"):
-        checked = load_config(config)
-        for plugin in checked.plugins:
-            load_plugin(plugin)
-        opened = open_experiment(checked)
-        family, model = opened.family, opened.model
-    else:
-        model = load_model(resolved(config))
-        family = family_of(model)
+    family, model = _of_config(config) if config.endswith(".yaml") else _of_model(config)
     table = family.table(model, 1)
     under: dict[str, float] = {}
     for row in table.tensors():
@@ -80,3 +76,38 @@ def _sites(config: str | None) -> Rows:
             under[site.parent] = under.get(site.parent, 0.0) + under.get(site.name, 0.0)
     counts = {name: f"{count:,.0f}" for name, count in under.items()}
     return [[s.name, s.kind, str(s.units), s.parent or "", counts.get(s.name, "")] for s in sites]
+
+
+def _of_config(config: str) -> tuple[Any, Any]:
+    """Returns the family and the model of a configuration, checked with its data."""
+    from evoprune.evaluation.prepare import open_experiment
+
+    checked = load_config(config)
+    for plugin in checked.plugins:
+        load_plugin(plugin)
+    opened = open_experiment(checked)
+    return opened.family, opened.model
+
+
+def _of_model(name: str) -> tuple[Any, Any]:
+    """Returns the family and the model of a folder or hub id, checked with random tokens."""
+    from evoprune.families.load import open_network
+
+    if name in BACKBONES.names():
+        raise ConfigError(
+            f"'{name}' is a backbone, and its head's sites depend on the data.",
+            "Name a configuration, such as experiments/quickstart_vision/config.yaml.",
+        )
+    settings = ModelConfig(name_or_path=name)
+    family, model, _ = open_network(settings)
+    if hasattr(model, "get_input_embeddings"):
+        family.check(model, {"search": _random_chunk(model)}, settings.device)
+    return family, model
+
+
+def _random_chunk(model: Any) -> TextPool:
+    """Returns a pool of one chunk of the default length, of tokens that the model knows."""
+    length = int(DataConfig.model_fields["chunk_tokens"].default)
+    known = model.get_input_embeddings().weight.shape[0]
+    tokens = np.random.default_rng(0).integers(known, size=(1, length))
+    return TextPool(tokens, np.array([length]), ("random",), ("random",), "search")

@@ -24,7 +24,8 @@ def cut(text: str, length: int) -> tuple[list[str], bool]:
     """
     documents: list[str] = []
     at_blank = True
-    held, size, blank = [], 0, False
+    held: list[str] = []
+    size, blank = 0, False
     for line in _lines(text, length):
         full = size >= length and blank and line.strip()
         long = size + len(line) > MOST * length
