@@ -10,6 +10,7 @@ import typer
 
 from evoprune import __version__
 from evoprune.errors import EvopruneError
+from evoprune.registry import kinds
 
 app = typer.Typer(
     name="evoprune",
@@ -232,22 +233,25 @@ def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugi
 @app.command("ls")
 def list_parts(
     what: Annotated[
-        str,
+        str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(kinds())}.")
+    ] = None,
+    subject: Annotated[
+        str | None,
         typer.Argument(
-            help="sites, spaces, experiments, objectives, algorithms, samplers, families, data "
-            "or tasks."
+            metavar="[MODEL|CONFIG|KEY]", help="For sites: whose. For keys: how they begin."
         ),
-    ],
-    config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG|MODEL]", help="For sites: whose.")
     ] = None,
     plugin: Plugins = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page.")] = False,
 ) -> None:
-    """List what can be named in a configuration."""
-    from evoprune.plan import listing
+    """List what can be named in a configuration; without KIND, what can be listed."""
+    from evoprune import listing
 
-    header, rows = listing(what, config, plugin or [])
-    _table(header, rows)
+    header, rows = listing.listing(what, subject, plugin or [])
+    if markdown:
+        print(listing.markdown(what, header, rows), end="")
+    else:
+        _table(header, rows)
 
 
 @app.command()

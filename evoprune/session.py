@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import SIZES, Config, Part, build
+from evoprune.config import Config, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
@@ -44,6 +44,7 @@ from evoprune.search.loop import Budget, Rung
 from evoprune.search.problem import Problem
 from evoprune.search.repair import check_budgets
 from evoprune.search.warm import Allowance, Warm, start, warmed
+from evoprune.sections import SIZES, Part
 from evoprune.space import Space
 
 

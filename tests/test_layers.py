@@ -20,6 +20,8 @@ TOP = {
     "cli",
     "session",
     "plan",
+    "init",
+    "listing",
     "dtypes",
     "doctor",
     "controls",
@@ -33,7 +35,15 @@ HIGH = {"export", "ensemble", "explain", "report"}
 EXEMPT = {("search", "run")}  # the package can be called: evoprune.search(config)
 LAYER = (
     dict.fromkeys(PURE, 0)
-    | {"config": 1, "settings": 1, "wording": 1, "folder": 1, "loggers": 1}
+    | {
+        "config": 1,
+        "keys": 1,
+        "sections": 1,
+        "settings": 1,
+        "wording": 1,
+        "folder": 1,
+        "loggers": 1,
+    }
     | {"live": 3, "testing": 5, "loading": 5}
     | dict.fromkeys(TOP, 6)
 )
@@ -137,7 +147,7 @@ def test_who_may_use_which_library(path):
     own, used = unit(name_of(path)), outside(path)
     if own in ("search", "report"):
         assert not used & {"torch", "transformers", "ray"}
-    if own not in ("config", "settings", "wording", "folder"):
+    if own not in ("config", "sections", "settings", "wording", "folder", "init"):
         assert not used & {"pydantic", "yaml"}
     if "ray" in used:
         assert path.name == "ray_pool.py"

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import torch
 
 LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+PROJECTIONS = {
+    "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,17 @@ class Decoder:
         search = pools["search"]
         longest = np.argsort(-search.lengths, kind="stable")[:2]
         tokens = search.tokens[longest, : int(search.lengths[longest].min())]
-        check_stages(model, self.stages(model), torch.from_numpy(tokens).to(device))
+        try:
+            check_stages(model, self.stages(model), torch.from_numpy(tokens).to(device))
+        except ModelError as error:
+            window = getattr(model.config, "sliding_window", None)
+            if window is None or window >= tokens.shape[1]:
+                raise
+            raise ModelError(
+                f"Blocks of {type(model).__name__} look back {window} tokens (`sliding_window`), "
+                f"and examples have {tokens.shape[1]}: run block by block it gives other logits.",
+                f"Set data.chunk_tokens to {window} or less.",
+            ) from error
 
     def embed(self, model: Any, pool: TextPool, device: str) -> np.ndarray:
         """Returns an embedding of every chunk (N, H): its mean-pooled last hidden states."""
@@ -107,15 +121,24 @@ class Decoder:
 
     def fits(self, model: Any) -> bool:
         """Returns whether the model is built in this family's style."""
+        return self.misfit(model) is None
+
+    def misfit(self, model: Any) -> str | None:
+        """Returns what tells a model from this family's style, in words; None if nothing does."""
         layers = getattr(getattr(model, "model", None), "layers", None)
-        if layers is None or len(layers) == 0 or not hasattr(model, "lm_head"):
-            return False
-        return all(
-            {name for name, _ in layer.named_children()} == LAYER_PARTS
-            and all(hasattr(layer.self_attn, f"{part}_proj") for part in "qkvo")
-            and all(hasattr(layer.mlp, f"{part}_proj") for part in ("gate", "up", "down"))
-            for layer in layers
-        )
+        if layers is None or len(layers) == 0:
+            return "it has no list of blocks at model.layers"
+        if not hasattr(model, "lm_head"):
+            return "it has no lm_head"
+        for i, layer in enumerate(layers):
+            held = {name for name, _ in layer.named_children()}
+            if held != LAYER_PARTS:
+                return f"model.layers.{i} holds {_differing(held)}"
+            for part, names in PROJECTIONS.items():
+                lacking = [n for n in names if not hasattr(getattr(layer, part), n)]
+                if lacking:
+                    return f"model.layers.{i}.{part} has no {lacking[0]}"
+        return None
 
     def shape(self, model: Any) -> Shape:
         """Returns the sizes of a model that fits, read off its tensors."""
@@ -322,6 +345,13 @@ class Decoder:
         if site.endswith(".attn"):
             return attn
         return mlp if site.endswith(".mlp") else attn + mlp
+
+
+def _differing(held: Collection[str]) -> str:
+    """Returns how the children of a block differ from those of Llama's."""
+    lacking, more = sorted(LAYER_PARTS - set(held)), sorted(set(held) - LAYER_PARTS)
+    words = [f"no {', no '.join(lacking)}"] if lacking else []
+    return "; ".join([*words, f"also {', '.join(more)}"] if more else words)
 
 
 class DecoderStages:

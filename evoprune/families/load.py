@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
+from evoprune.families.hub import only_cached
 from evoprune.families.placement import spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
@@ -35,12 +36,14 @@ def load_model(
             f"The folder '{name_or_path}' holds no config.json.",
             "Give a folder that `save_pretrained` wrote, or a hub id.",
         )
+    cached = not os.path.isdir(folder) and only_cached(name_or_path, revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name_or_path,
             dtype=getattr(torch, dtype),
             revision=revision,
             trust_remote_code=trust_remote_code,
+            local_files_only=cached,
         )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
@@ -60,8 +63,11 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any
     from transformers import AutoTokenizer
 
     quiet_transformers()
+    cached = not os.path.isdir(name_or_path) and only_cached(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            name_or_path, trust_remote_code=trust_remote_code, local_files_only=cached
+        )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
@@ -131,16 +137,22 @@ def family_of(model: Any, name: str = "auto") -> Any:
         ModelError: no family fits, or the one asked for does not.
     """
     names = FAMILIES.names() if name == "auto" else [name]
-    for candidate in names:
-        family = FAMILIES.load(candidate)()
-        if family.loader == "huggingface" and family.fits(model):
+    families = [FAMILIES.load(candidate)() for candidate in names]
+    families = [family for family in families if family.loader == "huggingface"]
+    for family in families:
+        if family.fits(model):
             return family
-    raise _no_family(model, names)
+    raise _no_family(model, families)
 
 
-def _no_family(model: Any, names: list[str]) -> ModelError:
+def _no_family(model: Any, families: list[Any]) -> ModelError:
+    """Returns the error of a model that no family takes apart, with each family's reason."""
+    reasons = [
+        f"{family.name}: {family.misfit(model) if hasattr(family, 'misfit') else 'it does not fit'}"
+        for family in families
+    ]
     return ModelError(
-        f"No family takes {type(model).__name__} apart (tried {', '.join(names)}).",
+        f"No family takes {type(model).__name__} apart ({'; '.join(reasons)}).",
         "Use a model built like Llama, or write a family for it (README, «add your own»).",
     )
 
@@ -173,7 +185,7 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
         network = family.adopt(loaded, settings)
         if family.fits(network):
             return family, placed(family, network, settings.device, settings.device_map), digest
-    raise _no_family(loaded, [family.name for family in families])
+    raise _no_family(loaded, families)
 
 
 def placed(family: Any, network: Any, device: str, device_map: str | None) -> Any:

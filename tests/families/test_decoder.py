@@ -76,6 +76,19 @@ def test_refuses_other_models(model):
         family_of(refused, "decoder")
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("Gemma2", "holds also post_feedforward_layernorm, pre_feedforward_layernorm"),
+        ("Olmo2", "no input_layernorm; also post_feedforward_layernorm"),
+        ("Phi3", "holds also resid_attn_dropout, resid_mlp_dropout"),
+    ],
+)
+def test_what_does_not_fit_is_named(kind, reason):
+    config = getattr(transformers, f"{kind}Config")(**SIZES, pad_token_id=0)
+    assert reason in Decoder().misfit(getattr(transformers, f"{kind}ForCausalLM")(config))
+
+
 @pytest.mark.parametrize("kind", FITTING)
 def test_stages_are_the_model(kind):
     model, tokens = made(kind), some_tokens()
