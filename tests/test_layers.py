@@ -13,7 +13,17 @@ import evoprune
 
 ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
-PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
+PURE |= {
+    "arithmetic",
+    "ladder",
+    "front",
+    "journal",
+    "lock",
+    "pareto",
+    "protocols",
+    "shipped",
+    "__init__",
+}
 TOP = {
     "run",
     "cli",

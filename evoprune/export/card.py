@@ -10,9 +10,9 @@ from typing import Any
 
 from evoprune import __version__
 from evoprune.errors import ExportError
-from evoprune.export.ladder import Rung, in_words
 from evoprune.export.subject import Source
 from evoprune.journal import encode
+from evoprune.ladder import Rung, in_words
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 

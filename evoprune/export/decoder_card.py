@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from evoprune.export.card import RECORD, Words, table
-from evoprune.export.ladder import Rung
 from evoprune.export.subject import Source
+from evoprune.ladder import Rung
 
 OWN_CODE = """\
 The layers of this model are unlike each other, so that it comes with a file of its own,

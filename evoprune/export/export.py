@@ -12,13 +12,13 @@ from evoprune.export.card import Card, check_target
 from evoprune.export.decoder_card import words
 from evoprune.export.heterogeneous import differ, layer_table
 from evoprune.export.homogeneous import shrink
-from evoprune.export.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.export.masked import mask
 from evoprune.export.measure import measure_export
 from evoprune.export.order import Order
 from evoprune.export.subject import Source, Subject
 from evoprune.export.verify import verify as verify_export
 from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
+from evoprune.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from evoprune.evaluation.realise import Realised
 from evoprune.export.card import Words, table
-from evoprune.export.ladder import Rung
+from evoprune.ladder import Rung
 
 if TYPE_CHECKING:
     from evoprune.families.sparse_head.network import HeadNetwork

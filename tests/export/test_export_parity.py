@@ -8,10 +8,10 @@ import pytest
 
 from evoprune.export.export import WRITERS, Source
 from evoprune.export.homogeneous import shrink, smaller_config
-from evoprune.export.ladder import UnfitError
 from evoprune.export.masked import mask
 from evoprune.export.subject import Subject
 from evoprune.genes import GeneSpec, build_space
+from evoprune.ladder import UnfitError
 
 MODELS = [
     ("Llama", {"tie_word_embeddings": True}),
