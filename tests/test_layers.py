@@ -13,17 +13,8 @@ import evoprune
 
 ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
-PURE |= {
-    "arithmetic",
-    "ladder",
-    "front",
-    "journal",
-    "lock",
-    "pareto",
-    "protocols",
-    "shipped",
-    "__init__",
-}
+PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
+PURE |= {"ladder", "tying"}
 TOP = {
     "run",
     "cli",
