@@ -270,7 +270,7 @@ def _problem(
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
     model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    space = config.space.build(family.sites(model))
+    space = config.space_over(family.sites(model))
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
         folder=str(folder.path.resolve()),

@@ -15,6 +15,7 @@ ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
 PURE |= {"quality", "picks"}
 PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
+PURE |= {"ladder", "tying"}
 TOP = {
     "run",
     "cli",
