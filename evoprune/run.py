@@ -7,7 +7,7 @@ from typing import Any
 
 from evoprune.config import Config, load_config
 from evoprune.console import Console
-from evoprune.controls import Setting, control
+from evoprune.controls import Controlled, Setting, control
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
@@ -154,8 +154,8 @@ def search(
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         found, warm = _search(session)
-        fronts = _fronts(session, found, warm)
-        write_fronts(session, found, fronts)
+        fronts, taken = _fronts(session, found, warm)
+        write_fronts(session, found, fronts, taken)
         session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
     finally:
         session.close()
@@ -226,22 +226,34 @@ def _fix_box(session: Session) -> None:
     folder.write_manifest({**manifest, "hypervolume": named})
 
 
-def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:
-    """Returns the fronts of the search and of each control, re-scored."""
+def _fronts(
+    session: Session, found: Progress, warm: Warm
+) -> tuple[dict[str, Front], dict[str, Controlled]]:
+    """Returns the fronts of the search and of each control, re-scored, and what controls took."""
     problem, scorer, console = session.problem, session.scorer, session.console
+    taken = _controls(session, found, warm)
+    candidates = {"search": tuple(found.patterns[i] for i in found.front)}
+    candidates |= {name: one.patterns for name, one in taken.items()}
+    distinct = {pattern for patterns in candidates.values() for pattern in patterns}
+    beside = f", {len(distinct)} with those of the controls" if taken else ""
+    console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
+    points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
-    console.say(f"score     {len(found.front)} patterns on validation and report")
-    points = scorer.front([found.patterns[i] for i in found.front], "search")
-    fronts = {"search": Front(tuple(points), problem.goals, dense)}
-    setting = Setting(
-        problem,
-        session.archive,
-        warm,
-        found.tokens,
-        session.config.search.seed + 1000,
-        session.rungs[-1].index,
-    )
+    return {name: Front(tuple(points[name]), problem.goals, dense) for name in candidates}, taken
+
+
+def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Controlled]:
+    """Returns what each control found; the journal says where the search ended."""
+    session.archive.event("controls")
+    rung, seed = session.rungs[-1].index, session.config.search.seed + 1000
+    setting = Setting(session.problem, session.archive, warm, found.tokens, seed, rung)
+    taken = {}
     for name in session.config.controls:
-        points = scorer.front(control(name)(setting), name)
-        fronts[name] = Front(tuple(points), problem.goals, dense)
-    return fronts
+        taken[name] = one = control(name)(setting)
+        session.console.say(
+            f"control   {name}: {one.n_eval} evaluations, {one.tokens:,.0f} dense-equivalent "
+            f"tokens ({one.tokens / found.tokens:.0%} of the search's), front {len(one.patterns)}"
+        )
+        for note in one.notes:
+            session.console.say(note)
+    return taken

@@ -31,20 +31,41 @@ class Scorer:
 
     def __init__(self, problem: Problem, archive: Archive, calibration: Path, rung: int) -> None:
         self._problem, self._archive, self._rung = problem, archive, rung
+        self._known: dict[str, dict[str, float]] = {}  # intervals by the pattern's id
         self._dense = {
             split: Examples.load(calibration / f"{split}.safetensors").dense
             for split in ("validation", "report")
         }
 
     def front(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
-        """Returns the points that are still non-dominated on validation, in a fixed order.
+        """Returns the points of one set that are still non-dominated (``fronts``)."""
+        return self.fronts({origin: patterns})[origin]
 
-        The order is by the objectives on validation, then by id.
+    def fronts(self, found: Mapping[str, Sequence[Pattern]]) -> dict[str, list[FrontPoint]]:
+        """Returns for each set the points that are still non-dominated on validation.
+
+        All sets are scored in one request a split, so that every worker has something to do, what
+        begins alike is run once, and a pattern of several sets is scored once. Points are ordered
+        by the objectives on validation, then by id.
 
         Args:
-            patterns: what a search holds for its front.
-            origin: ``search``, or the control's name.
+            found: origin (``search``, or a control's name) → what it holds for its front.
         """
+        if not any(found.values()):
+            return {origin: [] for origin in found}
+        corners = self._problem.space.patterns(self._problem.space.corners)
+        self._scored(
+            [*corners, *(p for patterns in found.values() for p in patterns)], "validation"
+        )
+        kept = {origin: self._kept(patterns) for origin, patterns in found.items()}
+        self._scored([*corners, *(p for patterns in kept.values() for p in patterns)], "report")
+        return {origin: self.points(patterns, origin) for origin, patterns in kept.items()}
+
+    def _scored(self, patterns: Sequence[Pattern], split: str) -> list[Evaluation]:
+        return self._archive.get(list(dict.fromkeys(patterns)), split, tables=True)
+
+    def _kept(self, patterns: Sequence[Pattern]) -> list[Pattern]:
+        """Returns what no other of them dominates on validation, in a fixed order."""
         if not patterns:
             return []
         validation = self._archive.get(patterns, "validation", tables=True)
@@ -53,7 +74,7 @@ class Scorer:
         F[~good] = np.nan
         kept = [int(i) for i in np.flatnonzero(nondominated(F))]
         kept.sort(key=lambda i: (*F[i].tolist(), patterns[i].id))
-        return self.points([patterns[i] for i in kept], origin)
+        return [patterns[i] for i in kept]
 
     def points(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
         """Returns a point for each pattern with its values on all three splits."""
@@ -68,7 +89,9 @@ class Scorer:
             values: dict[str, float] = dict(counted[i])
             for prefix, found in evaluations.items():
                 values |= {f"{prefix}_{name}": value for name, value in found[i].values.items()}
-            values |= self._intervals(evaluations["report"][i])
+            if pattern.id not in self._known:
+                self._known[pattern.id] = self._intervals(evaluations["report"][i])
+            values |= self._known[pattern.id]
             made.append(FrontPoint(pattern.id, pattern.to_json(), values, origin))
         return made
 
