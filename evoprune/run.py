@@ -12,6 +12,7 @@ from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
+from evoprune.errors import RunFolderError
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
@@ -19,6 +20,7 @@ from evoprune.folder import RunFolder, plain_name
 from evoprune.front import Front
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
+from evoprune.provisional import is_provisional, provisional
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Progress, box
@@ -46,13 +48,16 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Returns the run in a folder.
+        """Returns the run in a folder; of one that was interrupted its provisional front.
 
         Raises:
-            RunFolderError: there is none, or it has not reached its front yet.
+            RunFolderError: there is none, or it has not evaluated anything yet.
         """
         folder = RunFolder.existing(path)
-        return cls(folder, folder.load(), Front.from_json(folder.front_json))
+        config = folder.load()
+        if not folder.front_json.is_file():
+            return cls(folder, config, provisional(folder, config))
+        return cls(folder, config, Front.from_json(folder.front_json))
 
     def export(
         self,
@@ -118,6 +123,12 @@ class Run:
         Raises:
             EvopruneError: the recipe makes no sense, or nothing fits its budget.
         """
+        if is_provisional(self.front):
+            raise RunFolderError(
+                f"The search in '{self.folder.path}' was interrupted: nothing was scored on "
+                "validation, where members are chosen.",
+                "Give its command again to finish it.",
+            )
         worker = worker_of(self.config, self.folder, self.live)
         return make_ensemble(worker, self.front, recipe or Recipe(), name)
 
@@ -156,7 +167,8 @@ def search(
         found, warm = _search(session)
         fronts, taken = _fronts(session, found, warm)
         write_fronts(session, found, fronts, taken)
-        session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
+        reached = {"n_eval": found.n_eval, "n_gen": found.n_gen, "tokens": found.tokens}
+        session.archive.event("end", **reached, computed=session.archive.computed)
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))

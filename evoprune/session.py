@@ -19,6 +19,7 @@ from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.families.load import live_copy, weights_digest
+from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
@@ -127,6 +128,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         )
     folder = RunFolder(config.output)
     folder.claim()
+    refuse_to_shrink(folder, config)
     console.log_to(folder.log)
     journal = folder.open_journal(config)
     try:
@@ -305,6 +307,13 @@ def space_of(folder: RunFolder) -> Space:
             f"'{folder.space}' cannot be read: {' '.join(str(error).split())}.",
             "Restore it, or search again in another `output`.",
         ) from error
+
+
+def problem_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Problem:
+    """Returns what a prepared run searches."""
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    return _problem(config, folder, *_measures(config, live.objectives))[1]
 
 
 def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker:

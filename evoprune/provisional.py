@@ -1,0 +1,82 @@
+"""The front of a search that was interrupted: what its journal has so far.
+
+It holds values of the search split only. Nothing is written: the same search command goes on, and
+its front is then re-scored.
+"""
+
+import numpy as np
+
+from evoprune.config import Config
+from evoprune.errors import RunFolderError
+from evoprune.folder import RunFolder
+from evoprune.front import Front, FrontPoint
+from evoprune.journal import read_journal
+from evoprune.pareto import nondominated
+from evoprune.protocols import Evaluation
+from evoprune.report.progress import search_records
+from evoprune.search.problem import Problem
+from evoprune.search.values import objectives, violations
+from evoprune.session import problem_of
+
+NOTE = (
+    "provisional: the search was interrupted; search split only, not re-scored; "
+    "the same search command finishes it"
+)
+TOP = -1
+
+
+def is_provisional(front: Front) -> bool:
+    """Returns whether no point of a front was re-scored on validation."""
+    known = front.columns()
+    return bool(known) and not any(name.startswith("val_") for name in known)
+
+
+def provisional(folder: RunFolder, config: Config) -> Front:
+    """Returns the non-dominated patterns of an interrupted search, by values of the search split.
+
+    Args:
+        folder: of a run without a front.
+        config: the run's.
+
+    Raises:
+        RunFolderError: nothing was evaluated in it yet, or it cannot be read.
+    """
+    known = _evaluated(folder)
+    if not known or folder.read_manifest() is None:
+        raise _nothing(folder)
+    problem = problem_of(config, folder)
+    dense, empty = (pattern.id for pattern in problem.space.patterns(problem.space.corners))
+    if dense not in known:
+        raise _nothing(folder)
+    # The model without anything is evaluated for the box of the hypervolume, and is no answer.
+    found = [one for name, one in known.items() if name != empty]
+    X = problem.space.encode([one.pattern for one in found])
+    F = objectives(problem, X, found)
+    F[violations(problem, X, found, known[dense]).any(axis=1)] = np.nan
+    kept = [int(i) for i in np.flatnonzero(nondominated(F))]
+    kept.sort(key=lambda i: (*F[i].tolist(), found[i].pattern.id))
+    points = tuple(_point(problem, found[i]) for i in kept)
+    return Front(points, problem.goals, _point(problem, known[dense]).values)
+
+
+def _nothing(folder: RunFolder) -> RunFolderError:
+    return RunFolderError(
+        f"The search in '{folder.path}' has not evaluated anything yet.",
+        "Give its command again: it goes on, and writes a front when it ends.",
+    )
+
+
+def _evaluated(folder: RunFolder) -> dict[str, Evaluation]:
+    """Returns what the search evaluated in full and without an error, by the pattern's id."""
+    return {
+        record["id"]: Evaluation.from_json(record)
+        for record in search_records(read_journal(folder.journal)[1])
+        if record["rung"] == TOP and not record.get("error")
+    }
+
+
+def _point(problem: Problem, evaluation: Evaluation) -> FrontPoint:
+    pattern = evaluation.pattern
+    values = dict(problem.counted([pattern])[0])
+    values |= {f"search_{name}": value for name, value in evaluation.values.items()}
+    return FrontPoint(pattern.id, pattern.to_json(), values)
