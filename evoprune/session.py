@@ -324,10 +324,14 @@ def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker
 
 
 def worker_count(config: Config) -> int:
-    """Returns how many workers ``workers.count: auto`` means on this machine."""
+    """Returns how many workers are asked for; ``auto`` is as many as fit this machine."""
+    count = config.workers.count
+    return fitting(config) if count == "auto" else count
+
+
+def fitting(config: Config) -> int:
+    """Returns how many workers this machine has cores, and GPUs, for; at least one."""
     workers = config.workers
-    if workers.count != "auto":
-        return workers.count
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     room = cores / (workers.num_cpus or workers.threads)
@@ -338,9 +342,27 @@ def worker_count(config: Config) -> int:
     return max(1, int(room))
 
 
+def crowded(config: Config) -> str | None:
+    """Returns a warning where more workers are asked for than fit this machine, else None."""
+    workers, room = config.workers, fitting(config)
+    if workers.count == "auto" or workers.address or workers.backend == "local":
+        return None
+    if workers.count <= room:
+        return None
+    need = workers.num_cpus or workers.threads
+    return (
+        f"warning   workers.count={workers.count} asks for more than this machine has: {room} "
+        f"fit{'s' if room == 1 else ''} (each takes {need:g} core{'' if need == 1 else 's'}"
+        f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
+        f"each other"
+    )
+
+
 def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
     """Returns the workers that the configuration asks for."""
     workers, count = config.workers, worker_count(config)
+    if warning := crowded(config):
+        console.say(warning)
     if workers.backend == "local" or (count == 1 and not workers.in_ray):
         from evoprune.evaluation.local import LocalEvaluator
 
