@@ -99,10 +99,14 @@ def front(
     from evoprune.errors import ConfigError, did_you_mean
     from evoprune.many import compare
     from evoprune.many import merged as merge
+    from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
     merged = merge(runs)
+    if is_provisional(merged):
+        split = "search"
+        print(NOTE)
     columns = [f"{split}_{goal}" for goal in merged.goals]
     known = merged.columns()
     names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
@@ -144,11 +148,14 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
     if every and pick:
         raise ConfigError("Both --all and --pick are given.", "Leave one of them out.")
     found = Run.load(run)
+    if is_provisional(found.front):
+        print(NOTE)
     picks = [point.id for point in found.front] if every else pick or ["balanced"]
     if output is not None and len(picks) > 1:
         raise ConfigError(

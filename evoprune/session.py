@@ -22,6 +22,7 @@ from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.export.order import exporter_of
 from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
+from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
@@ -147,6 +148,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         )
     folder = RunFolder(config.output)
     folder.claim()
+    refuse_to_shrink(folder, config)
     console.log_to(folder.log)
     journal = folder.open_journal(config)
     try:
@@ -369,6 +371,13 @@ def space_of(folder: RunFolder) -> Space:
         ) from error
 
 
+def problem_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Problem:
+    """Returns what a prepared run searches."""
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    return _problem(config, folder, *_measures(config, live.objectives))[1]
+
+
 def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker:
     """Returns a worker, in this process, on a prepared run."""
     for plugin in config.plugins:
@@ -377,10 +386,14 @@ def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker
 
 
 def worker_count(config: Config) -> int:
-    """Returns how many workers ``workers.count: auto`` means on this machine."""
+    """Returns how many workers are asked for; ``auto`` is as many as fit this machine."""
+    count = config.workers.count
+    return fitting(config) if count == "auto" else count
+
+
+def fitting(config: Config) -> int:
+    """Returns how many workers this machine has cores, and GPUs, for; at least one."""
     workers = config.workers
-    if workers.count != "auto":
-        return workers.count
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     room = cores / (workers.num_cpus or workers.threads)
@@ -391,9 +404,27 @@ def worker_count(config: Config) -> int:
     return max(1, int(room))
 
 
+def crowded(config: Config) -> str | None:
+    """Returns a warning where more workers are asked for than fit this machine, else None."""
+    workers, room = config.workers, fitting(config)
+    if workers.count == "auto" or workers.address or workers.backend == "local":
+        return None
+    if workers.count <= room:
+        return None
+    need = workers.num_cpus or workers.threads
+    return (
+        f"warning   workers.count={workers.count} asks for more than this machine has: {room} "
+        f"fit{'s' if room == 1 else ''} (each takes {need:g} core{'' if need == 1 else 's'}"
+        f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
+        f"each other"
+    )
+
+
 def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
     """Returns the workers that the configuration asks for."""
     workers, count = config.workers, worker_count(config)
+    if warning := crowded(config):
+        console.say(warning)
     if workers.backend == "local" or (count == 1 and not workers.in_ray):
         from evoprune.evaluation.local import LocalEvaluator
 

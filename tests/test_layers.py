@@ -30,6 +30,8 @@ TOP = {
     "console",
     "summary",
     "many",
+    "finished",
+    "provisional",
 }
 HIGH = {"export", "ensemble", "explain", "report"}
 # Modules of a package that is imported by name only, from within a function, as said there.
