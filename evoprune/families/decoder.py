@@ -378,8 +378,8 @@ class DecoderStages:
 
     def features(self, state: State) -> "torch.Tensor":
         """Returns the normalised hidden states that the head reads (B, T, H)."""
-        norm = self.model.model.norm
-        return norm(at(home(norm), state.hidden))
+        # The head lies where the norm does, and always has a tensor to ask; OLMo's norms have none.
+        return self.model.model.norm(at(home(self.model.lm_head), state.hidden))
 
     def logits(self, features: "torch.Tensor") -> "torch.Tensor":
         """Returns the logits (…, V) of features (…, H)."""

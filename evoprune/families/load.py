@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
-from evoprune.families.placement import spread, streamed, visible
+from evoprune.families.placement import check_device, spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
 
@@ -157,6 +157,7 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
     Raises:
         ModelError: the network cannot be had, or no family takes it apart.
     """
+    check_device(settings.device)
     names = FAMILIES.names() if settings.family == "auto" else [settings.family]
     families = [FAMILIES.load(name)() for name in names]
     loader = "factory" if settings.factory is not None else "huggingface"
@@ -198,7 +199,11 @@ def read_placed(family: Any, folder: Path, how: Any) -> Any:
         family: of the network.
         folder: with the base.
         how: has ``dtype``, ``device``, ``device_map`` and ``trust_remote_code``.
+
+    Raises:
+        ModelError: this machine does not have the device.
     """
+    check_device(how.device)
     if how.device_map is None:
         return family.read(folder, how.dtype, how.device, how.trust_remote_code)
     mapped = family.read(folder, how.dtype, "cpu", how.trust_remote_code)

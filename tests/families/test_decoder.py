@@ -24,7 +24,7 @@ SIZES = {
     "head_dim": 8,
     "max_position_embeddings": 64,
 }
-FITTING = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "biased Llama")
+FITTING = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Olmo", "biased Llama")
 
 
 def made(kind: str, **settings: Any) -> Any:
