@@ -4,6 +4,7 @@ import copy
 import hashlib
 import importlib
 import os.path
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,21 @@ def family_of(model: Any, name: str = "auto") -> Any:
         ModelError: no family fits, or the one asked for does not.
     """
     names = FAMILIES.names() if name == "auto" else [name]
-    for candidate in names:
-        family = FAMILIES.load(candidate)()
-        if family.loader == "huggingface" and family.fits(model):
+    families = [FAMILIES.load(candidate)() for candidate in names]
+    families = [family for family in families if family.loader == "huggingface"]
+    for family in families:
+        if family.fits(model):
             return family
-    raise _no_family(model, names)
+    raise _no_family(model, families)
 
 
-def _no_family(model: Any, names: list[str]) -> ModelError:
+def _no_family(network: Any, families: Sequence[Any]) -> ModelError:
+    """Returns the error of a network that none of some families takes apart."""
+    tried = ", ".join(family.name for family in families)
+    reasons = [family.unfit(network) for family in families if hasattr(family, "unfit")]
+    why = "".join(f": {reason}" for reason in reasons[:1] if reason)
     return ModelError(
-        f"No family takes {type(model).__name__} apart (tried {', '.join(names)}).",
+        f"No family takes {type(network).__name__} apart (tried {tried}){why}.",
         "Use a model built like Llama, or write a family for it (README, «add your own»).",
     )
 
@@ -168,13 +174,29 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
             f"`{'factory' if loader == 'factory' else 'name_or_path'}`.",
             "See `evoprune ls families`, or leave `model.family` out.",
         )
+    if live is not None and loader == "huggingface":
+        _check_transformers(live)
     loaded = live_copy(live, settings) if live is not None else LOADERS[loader](settings)
     digest = weights_digest(loaded)
     for family in families:
         network = family.adopt(loaded, settings)
         if family.fits(network):
             return family, placed(family, network, settings.device, settings.device_map), digest
-    raise _no_family(loaded, [family.name for family in families])
+    raise _no_family(loaded, families)
+
+
+def _check_transformers(live: Any) -> None:
+    """Checks that a live module is one of transformers'.
+
+    Raises:
+        ModelError: it is another module, such as a network for images.
+    """
+    if not hasattr(getattr(live, "config", None), "save_pretrained"):
+        raise ModelError(
+            f"The model handed over is {type(live).__name__}, no language model of transformers.",
+            "Hand over what AutoModelForCausalLM gives; a network for images is searched as the "
+            "backbone of a head, with `task: classification` and `model: {family: sparse_head}`.",
+        )
 
 
 def placed(family: Any, network: Any, device: str, device_map: str | None) -> Any:

@@ -215,7 +215,7 @@ def test_of_two_accelerators_a_third_is_refused(monkeypatch):
 
 def test_a_run_that_is_resumed_without_its_device_says_so(tiny_config, tmp_path):
     worker = worker_of(tiny_config, tmp_path / "run", None)
-    with pytest.raises(ModelError, match="`model.device` is 'cuda'"):
+    with pytest.raises(ModelError, match=r"`model.device` is 'cuda'"):
         Worker(replace(worker.spec, device="cuda"))
 
 
