@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import SIZES, Config, Part, build
+from evoprune.config import SIZES, Config, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
-from evoprune.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.errors import RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
@@ -22,10 +22,11 @@ from evoprune.families.load import live_copy, weights_digest
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
-from evoprune.objectives.function import FunctionObjective, find
+from evoprune.measured import check_costs, check_dense, check_task, measures
+from evoprune.objectives.function import FunctionObjective
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
-from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, STARTS, TASKS, load_plugin
+from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, STARTS, load_plugin
 from evoprune.scoring import Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung
@@ -119,7 +120,8 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     _check_blocks(config)
-    objectives, measures = _measures(config, live.objectives)
+    objectives, measured = measures(config, live.objectives)
+    check_task(config, objectives)
     if config.model.trust_remote_code:
         console.say(
             f"warning   model.trust_remote_code: code that comes with {config.model.label} runs "
@@ -136,7 +138,9 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
             prepare(config, folder, console.say, live)
         elif live.model is not None:
             _check_same_model(config, folder, manifest, live.model)
-        spec, problem = _problem(config, folder, objectives, measures)
+        spec, problem = _problem(config, folder, objectives, measured)
+        check_costs(objectives, problem.table)
+        check_dense(folder, measured, spec.required)
         for rule in _by_blocks(config).values():
             rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
@@ -207,38 +211,11 @@ def _check_same_model(
         )
 
 
-def _measures(
-    config: Config, handed: Mapping[str, FunctionObjective]
-) -> tuple[dict[str, Objective], dict[str, Objective]]:
-    """Returns the objectives, and all that is measured: they, then the columns beside them."""
-    task = build(TASKS, config.task)
-    if any(rung.positions_per_example for rung in config.rungs) and not hasattr(task, "spaced"):
-        raise ConfigError(
-            f"The task '{config.task.type}' scores examples as a whole: there are no positions to "
-            "choose from.",
-            "Leave positions_per_example out of `rungs`, and lower `samples` instead.",
-        )
-    objectives = {part.type: find(part, handed) for part in config.objectives}
-    columns = config.columns
-    if columns is None:
-        columns = tuple(Part(type=name) for name in (*task.objectives, *task.costs))
-    beside = {p.type: find(p, handed) for p in columns if p.type not in objectives}
-    for name, made in {**objectives, **beside}.items():
-        strange = set(getattr(made, "passes", ())) - {*task.passes}
-        if strange and name in objectives:
-            raise ConfigError(
-                f"The objective '{name}' reads the pass '{min(strange)}', which the task "
-                f"'{config.task.type}' does not make.",
-                f"It makes: {', '.join(task.passes)}.",
-            )
-    return objectives, {**objectives, **beside}
-
-
 def _problem(
     config: Config,
     folder: RunFolder,
     objectives: Mapping[str, Objective],
-    measures: Mapping[str, Objective],
+    measured: Mapping[str, Objective],
 ) -> tuple[WorkerSpec, Problem]:
     """Returns what the workers need to know, and what is searched."""
     manifest = folder.read_manifest() or {}
@@ -258,14 +235,14 @@ def _problem(
         task=config.task.plain(),
         objectives=[
             options.get(name, {"type": name})
-            for name, objective in measures.items()
+            for name, objective in measured.items()
             if not isinstance(objective, CostObjective)
         ],
-        functions={n: o for n, o in measures.items() if isinstance(o, FunctionObjective)},
+        functions={n: o for n, o in measured.items() if isinstance(o, FunctionObjective)},
         required=tuple(
             name
             for name in dict.fromkeys((*objectives, *config.constraints))
-            if name in measures and not isinstance(measures[name], CostObjective)
+            if name in measured and not isinstance(measured[name], CostObjective)
         ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
@@ -286,7 +263,7 @@ def _problem(
     if _by_blocks(config):
         search = folder.calibration / "search.safetensors"
         hints = hints_of(config, folder.ranks, family, space, search)
-    problem = Problem(space, table, objectives, constraints, measures, hints)
+    problem = Problem(space, table, objectives, constraints, measured, hints)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem
@@ -311,7 +288,7 @@ def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker
     """Returns a worker, in this process, on a prepared run."""
     for plugin in config.plugins:
         load_plugin(plugin)
-    return Worker(_problem(config, folder, *_measures(config, live.objectives))[0])
+    return Worker(_problem(config, folder, *measures(config, live.objectives))[0])
 
 
 def worker_count(config: Config) -> int:

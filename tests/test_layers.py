@@ -26,6 +26,7 @@ TOP = {
     "console",
     "summary",
     "many",
+    "measured",
 }
 HIGH = {"export", "ensemble", "explain", "report"}
 # Modules of a package that is imported by name only, from within a function, as said there.

@@ -13,16 +13,19 @@ import yaml
 
 import evoprune
 from evoprune import cli
+from evoprune.config import load_config
+from evoprune.console import Console
 from evoprune.data.examples import Examples
 from evoprune.data.images import digits
 from evoprune.doctor import examine
-from evoprune.errors import ExportError, ModelError
+from evoprune.errors import EvopruneError, ExportError, ModelError
 from evoprune.families.sparse_head.backbone import as_batch
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.front import Front
+from evoprune.live import Live
 from evoprune.pattern import Pattern
 from evoprune.run import Run, search
-from evoprune.session import worker_of
+from evoprune.session import open_session, worker_of
 
 ACCURACY = """
 import json, sys
@@ -142,6 +145,25 @@ def test_values_that_could_not_be_told_are_still_not_told(tmp_path: Path):
     assert np.isnan(run.front.points[0].values["val_ood_auroc"])
     assert not run.failed and (run.folder.path / "report.html").is_file()
     assert run.export("knee", tmp_path / "model").max_error is not None
+
+
+HEAD_CANNOT = {
+    "kl": r"'classification' does not measure 'kl', which is of 'causal_lm'.*Choose one of: accur",
+    "perplexity": r"'classification' does not measure 'perplexity'",
+    "kv_bytes": r"'kv_bytes' is 0 for every pattern: this network has no kv_bytes.*mean 'bytes'",
+    "ood_auroc": r"cannot be scored on the search split: ood_auroc is nan",
+}
+
+
+@pytest.mark.parametrize("objective", HEAD_CANNOT)
+def test_what_a_head_cannot_be_asked_is_refused_before_the_search(tmp_path: Path, objective: str):
+    settings = small_settings(tmp_path / "run", objectives=["accuracy", objective])
+    settings |= {"calibration": {"samples": 20, "clusters": 2}, "validation": {"samples": 10}}
+    pairs = [(image, i % 3) for i, image in enumerate(np.random.default_rng(0).random((200, 8, 8)))]
+    live = Live.of(None, pairs, None)
+    config = load_config(settings | {"report": {"samples": 20}}, (), live.named_in)
+    with pytest.raises(EvopruneError, match=HEAD_CANNOT[objective]):
+        open_session(config, Console(stream=None), live)
 
 
 def test_a_failed_export_is_said_and_loses_neither_report_nor_run(
