@@ -241,7 +241,7 @@ def list_parts(
     plugin: Plugins = None,
 ) -> None:
     """List what can be named in a configuration."""
-    from evoprune.plan import listing
+    from evoprune.listing import listing
 
     header, rows = listing(what, config, plugin or [])
     _table(header, rows)

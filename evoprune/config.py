@@ -23,7 +23,7 @@ from evoprune.constraints import parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.genes import GeneSpec, build_space
 from evoprune.registry import DATA, Registry
-from evoprune.settings import apply_overrides, read_yaml
+from evoprune.settings import PARTS, apply_overrides, joined, read_yaml
 from evoprune.shipped import find
 from evoprune.space import Site, Space
 from evoprune.wording import explained, plainly
@@ -425,7 +425,7 @@ def load_config(
         settings, stem = dict(source), "run"
     else:
         path = find(str(source))
-        settings = read_yaml(path)
+        settings = _of_run(path, read_yaml(path))
         stem = path.parent.name if path.stem == "config" else path.stem
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
@@ -443,6 +443,26 @@ def load_config(
         return Config.model_validate(settings)
     except ValidationError as error:
         raise explained(error, Config) from error
+
+
+def _of_run(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings in a file; those of a run's own config.yaml go on with that run.
+
+    Raises:
+        ConfigError: a run's parts are damaged.
+    """
+    if set(settings) != PARTS:
+        return settings
+    try:
+        whole = joined(settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"'{path}' is a run's configuration, and damaged: {type(error).__name__}: {error}.",
+            "Restore it, or start from the file that the run was begun with.",
+        ) from error
+    # Beside a journal it names that run, wherever the folder was moved; a copy names a new one.
+    in_run = path.name == "config.yaml" and (path.parent / "journal.jsonl").is_file()
+    return {**whole, "output": str(path.parent) if in_run else "runs/{name}"}
 
 
 def build(registry: Registry, part: Part, **given: Any) -> Any:

@@ -11,6 +11,7 @@ import yaml
 from evoprune.config import Config, digest
 from evoprune.errors import ConfigError, EvopruneError, RunFolderError
 from evoprune.journal import Journal, repair, write_atomically
+from evoprune.settings import joined
 
 
 def plain_name(name: str) -> str:
@@ -149,11 +150,8 @@ class RunFolder:
         """Returns the configuration of the run."""
         parts = self.read_config()
         try:
-            settings, execution = dict(parts["identity"]), dict(parts["execution"])
-            for section in ("search", "model"):
-                settings[section] = {**settings[section], **execution.pop(section)}
-            return Config.model_validate({**settings, **execution})
-        except (EvopruneError, ValueError, TypeError, KeyError) as error:
+            return Config.model_validate(joined(parts))
+        except (EvopruneError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunFolderError(
                 f"'{self.config}' is damaged: {' '.join(str(error).split())[:200]}.",
                 "Restore it, or search again in another `output`.",

@@ -346,7 +346,7 @@ def test_control_c_is_status_130_and_says_what_to_do(monkeypatch, capsys, tiny_c
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evoprune.plan.listing", interrupted)
+    monkeypatch.setattr("evoprune.listing.listing", interrupted)
     monkeypatch.setattr(sys, "argv", ["evoprune", "ls", "objectives"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -19,6 +19,7 @@ TOP = {
     "cli",
     "session",
     "plan",
+    "listing",
     "dtypes",
     "doctor",
     "controls",

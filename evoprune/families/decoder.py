@@ -118,10 +118,10 @@ class Decoder:
 
     def fits(self, model: Any) -> bool:
         """Returns whether the model is built in this family's style."""
-        return self.unfit(model) is None
+        return self.misfit(model) is None
 
-    def unfit(self, model: Any) -> str | None:
-        """Returns which child of a model is not of this family's style; None if all are."""
+    def misfit(self, model: Any) -> str | None:
+        """Returns what tells a model from this family's style, in words; None if nothing does."""
         return unlike_llama(model)
 
     def shape(self, model: Any) -> Shape:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
+from evoprune.families.hub import only_cached
 from evoprune.families.placement import check_device, spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
@@ -36,12 +37,14 @@ def load_model(
             f"The folder '{name_or_path}' holds no config.json.",
             "Give a folder that `save_pretrained` wrote, or a hub id.",
         )
+    cached = not os.path.isdir(folder) and only_cached(name_or_path, revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name_or_path,
             dtype=getattr(torch, dtype),
             revision=revision,
             trust_remote_code=trust_remote_code,
+            local_files_only=cached,
         )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
@@ -61,8 +64,11 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any
     from transformers import AutoTokenizer
 
     quiet_transformers()
+    cached = not os.path.isdir(name_or_path) and only_cached(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            name_or_path, trust_remote_code=trust_remote_code, local_files_only=cached
+        )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
@@ -140,13 +146,14 @@ def family_of(model: Any, name: str = "auto") -> Any:
     raise _no_family(model, families)
 
 
-def _no_family(network: Any, families: Sequence[Any]) -> ModelError:
-    """Returns the error of a network that none of some families takes apart."""
-    tried = ", ".join(family.name for family in families)
-    reasons = [family.unfit(network) for family in families if hasattr(family, "unfit")]
-    why = "".join(f": {reason}" for reason in reasons[:1] if reason)
+def _no_family(model: Any, families: Sequence[Any]) -> ModelError:
+    """Returns the error of a model that no family takes apart, with each family's reason."""
+    reasons = [
+        f"{family.name}: {family.misfit(model) if hasattr(family, 'misfit') else 'it does not fit'}"
+        for family in families
+    ]
     return ModelError(
-        f"No family takes {type(network).__name__} apart (tried {tried}){why}.",
+        f"No family takes {type(model).__name__} apart ({'; '.join(reasons)}).",
         "Use a model built like Llama, or write a family for it (README, «add your own»).",
     )
 
