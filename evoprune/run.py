@@ -56,6 +56,8 @@ class Run:
             RunFolderError: there is none, or it has not reached its front yet.
         """
         folder = RunFolder.existing(path)
+        if not folder.front_json.is_file():
+            raise folder.unfinished()
         return cls(folder, folder.load(), Front.from_json(folder.front_json))
 
     def export(
