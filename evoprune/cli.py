@@ -84,10 +84,12 @@ def search(
 
     with _Interrupts():
         if seeds is None:
-            run_search(config, _settings(overrides, plugin))
+            runs = [run_search(config, _settings(overrides, plugin))]
         else:
             runs = search_seeds(config, _settings(overrides, plugin), seeds_of(seeds))
             _table(*compare([run.folder.path for run in runs]))
+    if any(run.failed for run in runs):
+        raise typer.Exit(1)  # said above; a script that goes on with the model must not
 
 
 @app.command()

@@ -9,7 +9,6 @@ import math
 import numpy as np
 
 from evoprune.config import Config
-from evoprune.errors import RunFolderError
 from evoprune.folder import RunFolder
 from evoprune.front import Front, FrontPoint
 from evoprune.journal import read_journal
@@ -47,11 +46,11 @@ def provisional(folder: RunFolder, config: Config) -> Front:
     """
     known = _evaluated(folder)
     if not known or folder.read_manifest() is None:
-        raise _nothing(folder)
+        raise folder.unfinished()
     problem = problem_of(config, folder)
     dense, empty = (pattern.id for pattern in problem.space.patterns(problem.space.corners))
     if dense not in known:
-        raise _nothing(folder)
+        raise folder.unfinished()
     # The model without anything is evaluated for the box of the hypervolume, and is no answer.
     found = [one for name, one in known.items() if name != empty]
     X = problem.space.encode([one.pattern for one in found])
@@ -66,13 +65,6 @@ def provisional(folder: RunFolder, config: Config) -> Front:
     )
     zero = {f"search_{name}": value for name, value in problem.zero.get("search", {}).items()}
     return Front(points, problem.goals, _point(problem, known[dense], ends).values, zero)
-
-
-def _nothing(folder: RunFolder) -> RunFolderError:
-    return RunFolderError(
-        f"The search in '{folder.path}' has not evaluated anything yet.",
-        "Give its command again: it goes on, and writes a front when it ends.",
-    )
 
 
 def _evaluated(folder: RunFolder) -> dict[str, Evaluation]:

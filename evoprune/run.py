@@ -1,7 +1,7 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
-from evoprune.errors import RunFolderError
+from evoprune.errors import EvopruneError, RunFolderError
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
@@ -39,12 +39,15 @@ class Run:
         config: the experiment.
         front: its non-dominated patterns, re-scored on validation, read on report.
         live: the functions that its search was handed; of a run that is loaded none.
+        failed: the picks of ``export.picks`` that could not be exported when its search ended, and
+            why; of a run that is loaded none.
     """
 
     folder: RunFolder
     config: Config
     front: Front
     live: Live = NOTHING
+    failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -163,19 +166,30 @@ def search(
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
-    exported: dict[str, str] = {}
-    for pick in checked.export.picks:
-        chosen = run.front.choose(pick)
-        console.say(f"pick      {pick}: {chosen.point.id}, {chosen.rule}")
-        if chosen.warning:
-            console.say(f"warning   {pick}: {chosen.warning}")
-        if chosen.point.id in exported:
-            console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
-            continue
-        console.say(_exported(pick, run.export(pick)))
-        exported[chosen.point.id] = pick
+    run = replace(run, failed=_export_picks(run, console))
     console.say(f"report    {write_report([session.folder.path])}")
     return run
+
+
+def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
+    """Returns the configured picks that could not be exported; no such one ends a search."""
+    failed: dict[str, EvopruneError] = {}
+    exported: dict[str, str] = {}
+    for pick in run.config.export.picks:
+        try:
+            chosen = run.front.choose(pick)
+            console.say(f"pick      {pick}: {chosen.point.id}, {chosen.rule}")
+            if chosen.warning:
+                console.say(f"warning   {pick}: {chosen.warning}")
+            if chosen.point.id in exported:
+                console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
+                continue
+            console.say(_exported(pick, run.export(pick)))
+            exported[chosen.point.id] = pick
+        except EvopruneError as error:
+            failed[pick] = error
+            console.say(f"warning   the export of '{pick}' failed: {error}")
+    return failed
 
 
 def _exported(pick: str, exported: Exported) -> str:

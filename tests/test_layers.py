@@ -32,6 +32,7 @@ TOP = {
     "many",
     "finished",
     "provisional",
+    "measured",
 }
 HIGH = {"export", "ensemble", "explain", "report"}
 # Modules of a package that is imported by name only, from within a function, as said there.
