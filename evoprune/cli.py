@@ -99,28 +99,20 @@ def front(
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
     from evoprune.errors import ConfigError, did_you_mean
+    from evoprune.front_table import front_table, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
     from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
-    merged = merge(runs)
+    merged, owners = merge(runs)
     if is_provisional(merged):
         split = "search"
         print(NOTE)
-    columns = [f"{split}_{goal}" for goal in merged.goals]
-    known = merged.columns()
-    names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
-    rows = []
-    for point in merged:
-        cells = [f"{point.values[name]:.4g}" for name in names]
-        for i, name in enumerate(names):
-            low, high = point.values.get(f"{name}_low"), point.values.get(f"{name}_high")
-            if low is not None and high is not None:
-                cells[i] += f"  [{low:.4g}, {high:.4g}]"
-        rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
-    _table(["id", *names, "params"], rows)
+    _table(*front_table(merged, split, owners if len(runs) > 1 else None))
+    for note in pick_notes(merged):
+        print(note)
     if len(runs) > 1:
         print()
         _table(*compare(runs, split))

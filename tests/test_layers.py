@@ -30,6 +30,7 @@ TOP = {
     "console",
     "summary",
     "many",
+    "front_table",
     "finished",
     "provisional",
     "measured",
