@@ -51,6 +51,34 @@ def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[st
 
 
 @app.command()
+def init(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, a hub id, or a shipped backbone.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A file (txt, jsonl, npz), a folder of text, or a data type; by default what "
+            "ships.",
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What the search may take.")] = 20.0,
+    task: Annotated[
+        str | None, typer.Option(help="What the model is for; that of its family by default.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The file to write; by default MODEL.yaml.")
+    ] = None,
+) -> None:
+    """Write a configuration for a model and data, with the reason for every line."""
+    from evoprune.starting.start import Request
+    from evoprune.starting.start import init as make
+
+    make(Request(model, data, minutes, task, output))
+
+
+@app.command()
 def plan(
     config: ConfigArgument,
     overrides: Overrides = None,
