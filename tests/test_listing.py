@@ -63,8 +63,8 @@ def test_sites_of_a_model_of_no_family_name_what_is_in_the_way(tmp_path):
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     cause, _ = sentence(listing, "sites", str(tmp_path), ())
     assert cause == (
-        "No family takes GPT2LMHeadModel apart (decoder: it holds transformer, lm_head (20, 8), and "
-        "no blocks at model.layers)."
+        "No family takes GPT2LMHeadModel apart (decoder: it holds transformer, lm_head (20, 8), "
+        "and no blocks at model.layers)."
     )
 
 
