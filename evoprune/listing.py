@@ -6,51 +6,123 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import DataConfig, ModelConfig, load_config
+from evoprune.config import load_config
 from evoprune.data.pool import TextPool
 from evoprune.errors import ConfigError, did_you_mean
-from evoprune.registry import BACKBONES, REGISTRIES, load_plugin
+from evoprune.keys import keys
+from evoprune.registry import ALGORITHMS, BACKBONES, REGISTRIES, kinds, load_plugin
+from evoprune.sections import DataConfig, ModelConfig
 from evoprune.shipped import shipped
 
 Rows = list[list[str]]
 
 
-def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list[str], Rows]:
-    """Returns the parts of a kind, with their options and first line of documentation.
+def listing(
+    what: str | None, subject: str | None, plugins: Sequence[str]
+) -> tuple[list[str], Rows]:
+    """Returns the header and the rows of what there is of a kind; without one, the kinds.
+
+    Args:
+        what: the kind.
+        subject: of sites the model or configuration, of keys how they begin.
+        plugins: files that register parts.
 
     Raises:
-        ConfigError: there is no such kind of part.
+        ConfigError: there is no such kind, or its subject is missing, wrong or one too many.
     """
     for plugin in plugins:
         load_plugin(plugin)
-    if what == "sites":
-        return ["site", "kind", "units", "parent", "parameters"], _sites(config)
-    if what in ("spaces", "experiments"):
-        pattern = "search_spaces/*/*.yaml" if what == "spaces" else "experiments/*/config.yaml"
-        names = shipped(pattern)
-        if what == "spaces":
-            names = [n.removeprefix("search_spaces/").removesuffix(".yaml") for n in names]
-        return [what.removesuffix("s")], [[name] for name in names]
-    if what not in REGISTRIES:
+    if what is None:
+        return ["kind", "what"], [[name, line] for name, line in kinds().items()]
+    if what not in kinds():
+        raise ConfigError(f"There is nothing called '{what}' to list.", did_you_mean(what, kinds()))
+    if subject is not None and what not in ("sites", "keys"):
         raise ConfigError(
-            f"There is nothing called '{what}' to list.",
-            did_you_mean(what, [*REGISTRIES, "sites", "spaces", "experiments"]),
+            f"Of {what} all are listed, and '{subject}' is one word too many.",
+            f"Leave it out: evoprune ls {what}.",
         )
-    registry = REGISTRIES[what]
+    if what == "sites":
+        return ["site", "kind", "units", "parent", "parameters"], _sites(subject)
+    if what == "keys":
+        return ["key", "type", "default", "meaning"], _keys(subject or "")
+    if what in SHIPPED:
+        return [what.removesuffix("s")], [[name] for name in SHIPPED[what]()]
+    return _parts(what)
+
+
+def markdown(what: str | None, header: Sequence[str], rows: Rows) -> str:
+    """Returns a listing as a page; that of keys has a chapter for each section."""
+    if what != "keys":
+        return _table(header, rows)
+    chapters: dict[str, Rows] = {}
+    for row in rows:
+        top = row[0].partition(".")[0].removesuffix("[]")
+        chapters.setdefault(top, []).append([f"`{row[0]}`", *row[1:]])
+    text = [PREFACE]
+    text += [f"## {name}\n\n{_table(header, chapters[name])}" for name in chapters]
+    return "\n".join(text)
+
+
+PREFACE = """# The keys of a configuration
+
+Written by `evoprune ls keys --markdown`. A *part* is a name, or a mapping of its `type` and its
+options: `{type: nsga2, pop_size: 16}`; `evoprune ls` says where names are listed. On the command
+line a key is changed by `key=value`, such as `search.n_eval=500`; values are YAML.
+"""
+
+
+def _table(header: Sequence[str], rows: Rows) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def _spaces() -> list[str]:
+    found = shipped("search_spaces/*/*.yaml")
+    return [name.removeprefix("search_spaces/").removesuffix(".yaml") for name in found]
+
+
+# What ships as files, by kind.
+SHIPPED = {"spaces": _spaces, "experiments": lambda: shipped("experiments/*/config.yaml")}
+
+
+def _keys(prefix: str) -> Rows:
+    """Returns the keys that begin so.
+
+    Raises:
+        ConfigError: none does.
+    """
+    every = keys()
+    found = [key for key in every if key.name.startswith(prefix)]
+    if not found:
+        names = [key.name for key in every]
+        raise ConfigError(f"No key begins with '{prefix}'.", did_you_mean(prefix, names))
+    return [[key.name, key.kind, key.default, key.meaning] for key in found]
+
+
+def _parts(what: str) -> tuple[list[str], Rows]:
+    """Returns the parts of a registry, and controls, with options and first line of docstring."""
+    if what == "controls":
+        from evoprune.controls import CONTROLS
+
+        names, registry = sorted(CONTROLS), ALGORITHMS
+    else:
+        registry = REGISTRIES[what]
+        names = registry.names()
     rows = []
-    for name in registry.names():
+    for name in names:
         part = registry.load(name)
         text = " ".join((part.__doc__ or "").split("\n\n")[0].split())
         text = text.removeprefix(f"``{name}``: ")
         options = ""
         if is_dataclass(part):
             options = ", ".join(f.name for f in fields(part) if f.init)
-        goal = getattr(part, "goal", "")
-        rows.append([name, goal, options, text] if what == "objectives" else [name, options, text])
-    header = ["name", "goal", "options", "what"] if what == "objectives" else ["name", "options"]
-    if what == "starts":  # a configuration names them without options
-        return ["name", "what"], [[name, text] for name, _, text in rows]
-    return (header if what == "objectives" else [*header, "what"]), rows
+        rows.append([name, getattr(part, "goal", ""), options, text])
+    if what == "objectives":
+        return ["name", "goal", "options", "what"], rows
+    if what in ("starts", "controls"):  # a configuration names them without options
+        return ["name", "what"], [[name, text] for name, _, _, text in rows]
+    return ["name", "options", "what"], [[name, options, text] for name, _, options, text in rows]
 
 
 def _sites(config: str | None) -> Rows:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from evoprune.config import Config, Part, build
+from evoprune.config import Config, build
 from evoprune.costs import CostTable
 from evoprune.data.examples import Examples
 from evoprune.errors import ConfigError, EvopruneError, did_you_mean
@@ -14,6 +14,7 @@ from evoprune.objectives.function import FunctionObjective, find
 from evoprune.protocols import CostObjective, Objective, TableObjective
 from evoprune.registry import TASKS
 from evoprune.search.loop import unscorable
+from evoprune.sections import Part
 
 
 def measures(

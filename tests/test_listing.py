@@ -1,11 +1,16 @@
 """What ``evoprune ls`` shows."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from evoprune.errors import EvopruneError
-from evoprune.listing import listing
+from evoprune.keys import keys
+from evoprune.listing import listing, markdown
+from evoprune.registry import REGISTRIES, kinds
 from evoprune.run import search
 from evoprune.testing import tiny_decoder
 
@@ -78,3 +83,70 @@ def test_a_typo_in_a_model_folder_is_said_by_sites_as_by_search(tmp_path, tiny_c
 
 def test_a_backbone_has_no_sites_without_data():
     assert sentence(listing, "sites", "digits", ())[0].startswith("'digits' is a backbone")
+
+
+SEARCH_KEYS = """\
+search.algorithm | part | surrogate_nsga2 | What proposes candidates (`ls algorithms`).
+search.n_eval | whole number ≥ 1 or null | null | End after so many evaluations.
+search.n_gen | whole number ≥ 1 or null | null | End after so many generations.
+search.tokens | number > 0 or null | null | End after so many dense-equivalent tokens.
+search.seconds | number > 0 or null | null | End after so many seconds.
+search.patience | whole number ≥ 1 or null | null | End after so many generations without a larger \
+hypervolume.
+search.seed | whole number ≥ 0 | 0 | Of the algorithm; the same seed gives the same search.
+search.warm_starts | list of texts | ["dense", "uniform", "last_k"] | Where the search starts \
+(`ls starts`).
+"""
+
+
+def test_keys_of_a_section():
+    header, rows = listing("keys", "search.", ())
+    assert header == ["key", "type", "default", "meaning"]
+    assert "".join(" | ".join(row) + "\n" for row in rows) == SEARCH_KEYS
+
+
+def test_every_key_has_a_type_and_a_meaning():
+    every = keys()
+    assert len(every) > 70 and len({key.name for key in every}) == len(every)
+    assert [key for key in every if not key.meaning.endswith(".") or "anything" in key.kind] == []
+
+
+def test_the_page_of_keys_is_what_the_command_prints():
+    page = Path(__file__).parents[1] / "experiments" / "KEYS.md"
+    assert page.read_text(encoding="utf-8") == markdown("keys", *listing("keys", None, ()))
+
+
+def test_without_a_kind_the_kinds_are_listed():
+    header, rows = listing(None, None, ())
+    assert header == ["kind", "what"] and {*REGISTRIES, "keys", "sites"} <= {row[0] for row in rows}
+    assert all(line for _, line in rows)
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds()) - {"sites"}))
+def test_every_kind_can_be_listed(kind):
+    header, rows = listing(kind, None, ())
+    assert rows and all(len(row) == len(header) and row[0] and row[-1] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("objetives", None), "Did you mean 'objectives'?"),
+        (("keys", "serach"), "Did you mean 'search'?"),
+        (("data", "mine.yaml"), "Leave it out: evoprune ls data."),
+        (("sites", None), "evoprune ls sites MODEL."),
+    ],
+)
+def test_what_cannot_be_listed_is_told(words, message):
+    assert sentence(listing, *words, ())[1].endswith(message)
+
+
+def test_the_help_of_ls_names_every_kind_and_loads_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from evoprune.cli import app\n"
+        "print(CliRunner().invoke(app, ['ls', '--help']).output)\n"
+        "print(sorted({'torch', 'ray', 'transformers', 'pymoo'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert said.strip().endswith("[]")
+    assert all(kind in said for kind in kinds())

@@ -15,12 +15,12 @@ from evoprune.errors import ExportError
 from evoprune.evaluation.realise import Realised
 from evoprune.export.card import Card, check_target
 from evoprune.export.head_card import words
-from evoprune.export.ladder import Rung
 from evoprune.export.measure_head import measure_head
 from evoprune.export.order import Order
 from evoprune.export.subject import Source
 from evoprune.export.verify import difference, verify_head
 from evoprune.export.writing import Exported, check_dtype, weight_bytes, writing
+from evoprune.ladder import Rung
 from evoprune.pattern import Pattern
 from evoprune.registry import FAMILIES
 from evoprune.space import Space
