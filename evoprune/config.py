@@ -184,6 +184,11 @@ def load_config(
         path = find(str(source))
         settings = _of_run(path, read_yaml(path))
         stem = path.parent.name if path.stem == "config" else path.stem
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence | Mapping):
+        raise ConfigError(
+            f"The overrides are {overrides!r}.",
+            "Give a list or a mapping: ['search.n_eval=500'] or {'search.n_eval': 500}.",
+        )
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     settings = change(apply_overrides(settings, overrides))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from evoprune.data.examples import Examples
 from evoprune.ensemble import compare as comparison
@@ -16,7 +17,7 @@ from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import Predictions, predict
 from evoprune.ensemble.routed import CENTROIDS, nearest, read_centroids
 from evoprune.ensemble.scoring import Stand, score
-from evoprune.errors import ConfigError, RunFolderError
+from evoprune.errors import ConfigError, RunFolderError, unwritable
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
@@ -160,8 +161,11 @@ def ensemble(worker: Worker, front: Front, recipe: Recipe, name: str | None = No
         plain_name(name)
     made = compare(worker, select(worker, front, recipe, name))
     folder = worker.folder / "ensembles" / made.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_members(worker, made, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_members(worker, made, folder)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(folder, error) from error
     made.write(folder)
     return made
 
