@@ -83,20 +83,25 @@ def stairs(front: Front) -> dict[str, list[tuple[float, int]]]:
 
     The front's own rule chooses, so that the page picks what the command line would.
     """
+    costs = [c for c in COSTS if c != "sparsity" and is_number(front.dense.get(c))]
+    found = {cost: _steps(front, cost) for cost in costs if front.dense[cost]}
+    return {cost: steps for cost, steps in found.items() if steps}
+
+
+def _steps(front: Front, cost: str) -> list[tuple[float, int]]:
+    """Returns the steps of one cost, the smallest budget first; none where nothing is chosen."""
     at = {point.id: i for i, point in enumerate(front)}
-    found: dict[str, list[tuple[float, int]]] = {}
-    for cost in COSTS:
-        if cost == "sparsity" or not is_number(front.dense.get(cost)) or not front.dense[cost]:
-            continue
-        budgets = sorted({p.values[cost] for p in front if is_number(p.values.get(cost))})
+    budgets = sorted({p.values[cost] for p in front if is_number(p.values.get(cost))})
+    steps: list[tuple[float, int]] = []
+    while budgets:
         try:
-            chosen = [(value, at[front.pick(f"{cost}<={value!r}").id]) for value in budgets]
-        except ConfigError:  # a front without quality has no best point
-            continue
-        steps = [step for k, step in enumerate(chosen) if not k or step[1] != chosen[k - 1][1]]
-        if steps:
-            found[cost] = steps
-    return found
+            point = front.pick(f"{cost}<={budgets[-1]!r}")
+        except ConfigError:  # no point inside has a finite value to be the best by
+            break
+        steps.append((point.values[cost], at[point.id]))
+        # What is best inside a budget is best inside every smaller one that holds it.
+        budgets = [budget for budget in budgets if budget < point.values[cost]]
+    return steps[::-1]
 
 
 def _losses(found: Losses | None) -> dict[str, Any] | None:
@@ -137,9 +142,18 @@ def _front(run: RunData, origin: str, front: Front, genes: Genes) -> dict[str, A
         "ids": [point.id for point in front],
         "values": {n: [_short(p.values.get(n)) for p in front] for n in front.columns()},
         "about": [_about(run, front, point) for point in front] if origin == "search" else [],
-        "patterns": [genes.words(_choices(point.pattern)) for point in front],
         "tags": _all_tags(run, front),
+        **_removed(front, genes),
     }
+
+
+def _removed(front: Front, genes: Genes) -> dict[str, list[Any]]:
+    """Returns what the points remove: as levels, which are short, else in words."""
+    patterns = [_choices(point.pattern) for point in front]
+    levels = [compact(pattern) for pattern in patterns]
+    if None not in levels:
+        return {"levels": levels}
+    return {"patterns": [genes.words(pattern) for pattern in patterns]}
 
 
 def _about(run: RunData, front: Front, point: FrontPoint) -> dict[str, str]:

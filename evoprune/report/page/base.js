@@ -50,6 +50,14 @@ const called = (name) => LONG[name] ?? name.replaceAll("_", " ");
 const aim = (d, name) => (d.goals[name] ? (d.goals[name] === "max" ? " ↑" : " ↓") : "");
 const more = (d, name) => name === "quality_kept" || (d.senses[name] ?? "min") === "max";
 
+// What a pattern removes, a line a gene; undefined where the page does not hold it.
+function wordsOf(d, part, index) {
+  const levels = part.levels?.[index];
+  if (!levels && levels !== "") return part.patterns?.[index];
+  return [...levels].map((c, g) => [g, parseInt(c, 36)]).filter(([, level]) => level)
+    .map(([g, level]) => `${d.genes.names[g]}: ${d.genes.options[g]?.[level] ?? level}`);
+}
+
 function splitsOf(d) {
   const held = (s) =>
     d.fronts.some((f) => Object.keys(f.values).some((c) => c.startsWith(`${s}_`))) ||

@@ -98,7 +98,7 @@ function openPoint(d, front, index) {
       called(n), format(d.dense[n]), format(part.values[n][index]),
       d.dense[n] > 0 ? percent(part.values[n][index] / d.dense[n]) : "",
     ])));
-  parts.push(...clusterPart(d, id), make("h3", "What is removed"), removed(part.patterns?.[index]));
+  parts.push(...clusterPart(d, id), make("h3", "What is removed"), removed(wordsOf(d, part, index)));
   openDrawer(id, parts);
 }
 
@@ -138,9 +138,7 @@ function removed(lines) {
 function openDot(d, split, index) {
   const part = d.dots[split];
   const rows = Object.keys(part.values).map((n) => [called(n), shown(n, part.values[n][index])]);
-  const levels = part.levels?.[index];
-  const lines = levels && [...levels].map((c, g) => [g, parseInt(c, 36)]).filter(([, level]) => level)
-    .map(([g, level]) => `${d.genes.names[g]}: ${d.genes.options[g]?.[level] ?? level}`);
+  const lines = wordsOf(d, part, index);
   openDrawer(part.ids[index], [
     make("p", "evaluated, not on the front", { class: "caption" }),
     grid(["", SPLITS[split]], rows), make("h3", "What is removed"), removed(lines),

@@ -29,7 +29,7 @@ function terms(d, text, split) {
 
 function haystack(d, i) {
   const f = d.fronts[0];
-  return [f.ids[i], ...f.tags[i], ...f.patterns[i]].join("\n").toLowerCase();
+  return [f.ids[i], ...f.tags[i], ...(wordsOf(d, f, i) ?? [])].join("\n").toLowerCase();
 }
 
 function columnsOf(d, split) {
