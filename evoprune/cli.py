@@ -127,7 +127,8 @@ def export(
         typer.Option(
             "--pick",
             "-p",
-            help="knee, best:OBJECTIVE, constraints such as 'params<=60%', or an id; repeatable.",
+            help="safe, balanced, small, knee, best:OBJECTIVE, bounds such as 'params<=60%', "
+            "'perplexity<=40' or rung=homogeneous, or an id; repeatable.",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every point of the front.")] = False,
@@ -147,7 +148,7 @@ def export(
     if every and pick:
         raise ConfigError("Both --all and --pick are given.", "Leave one of them out.")
     found = Run.load(run)
-    picks = [point.id for point in found.front] if every else pick or ["knee"]
+    picks = [point.id for point in found.front] if every else pick or ["balanced"]
     if output is not None and len(picks) > 1:
         raise ConfigError(
             f"One folder cannot hold {len(picks)} models.", "Leave --output out, or pick one."
@@ -155,6 +156,10 @@ def export(
     for each in picks:
         made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
+        chosen = found.front.choose(each)
+        print(f"  {chosen.rule}")
+        if chosen.warning:
+            print(f"  warning: {chosen.warning}")
         print(f"  {made.rung}: {made.reason}")
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:

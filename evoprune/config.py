@@ -168,7 +168,7 @@ class SplitConfig(_Section):
 class ExportConfig(_Section):
     """What is exported when the search has ended."""
 
-    picks: tuple[str, ...] = ("knee",)
+    picks: tuple[str, ...] = ("balanced",)
     verify: bool = True
 
 

@@ -13,18 +13,18 @@ from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
 from evoprune.export.order import Order, exporter_of
-from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
 from evoprune.front import Front
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
+from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Progress, box
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
-from evoprune.session import Session, open_session, space_of, worker_of
+from evoprune.session import Session, open_session, source_of, space_of, worker_of
 from evoprune.summary import write_fronts
 
 
@@ -56,7 +56,7 @@ class Run:
 
     def export(
         self,
-        pick: str = "knee",
+        pick: str = "balanced",
         path: str | Path | None = None,
         *,
         verify: bool | None = None,
@@ -66,7 +66,7 @@ class Run:
         """Returns what became of a point exported as a model.
 
         Args:
-            pick: which point (``Front.pick``).
+            pick: which point (``Front.choose``).
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
@@ -79,17 +79,8 @@ class Run:
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
         exporter = exporter_of(manifest["family"])
-        source = Source(
-            folder=self.folder.ranks,
-            name_or_path=manifest["source"],
-            dtype=model.dtype,
-            family=manifest["family"],
-            trust_remote_code=model.trust_remote_code,
-            revision=model.revision,
-            adapt=self.config.adapt.plain() if self.config.adapt else None,
-        )
         order = Order(
-            source,
+            source_of(self.config, self.folder),
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             scores=point.values,
@@ -160,8 +151,17 @@ def search(
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
+    exported: dict[str, str] = {}
     for pick in checked.export.picks:
+        chosen = run.front.choose(pick)
+        console.say(f"pick      {pick}: {chosen.point.id}, {chosen.rule}")
+        if chosen.warning:
+            console.say(f"warning   {pick}: {chosen.warning}")
+        if chosen.point.id in exported:
+            console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
+            continue
         console.say(_exported(pick, run.export(pick)))
+        exported[chosen.point.id] = pick
     console.say(f"report    {write_report([session.folder.path])}")
     return run
 
@@ -207,6 +207,11 @@ def _search(session: Session) -> tuple[Progress, Warm]:
             f"seconds   {found.seconds:.1f} of workers for these; {found.own_seconds:.1f} "
             f"({found.own_seconds / found.seconds:.1%}) of the algorithm itself"
         )
+    if found.worthless:
+        console.say(
+            f"note      {found.worthless} patterns are no better than knowing frequencies "
+            "only: they are on no front"
+        )
     for note in found.notes:
         console.say(note)
     return found, warm
@@ -232,7 +237,13 @@ def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:
     dense = scorer.points([problem.space.dense], "dense")[0].values
     console.say(f"score     {len(found.front)} patterns on validation and report")
     points = scorer.front([found.patterns[i] for i in found.front], "search")
-    fronts = {"search": Front(tuple(points), problem.goals, dense)}
+    zero = scorer.zero()
+    if f"val_{COLUMN}" not in zero:
+        console.say(
+            "note      quality kept has no scale: the dense model is no better than knowing "
+            "frequencies only, or the task names no measure of quality"
+        )
+    fronts = {"search": Front(tuple(points), problem.goals, dense, zero)}
     setting = Setting(
         problem,
         session.archive,
@@ -243,5 +254,5 @@ def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:
     )
     for name in session.config.controls:
         points = scorer.front(control(name)(setting), name)
-        fronts[name] = Front(tuple(points), problem.goals, dense)
+        fronts[name] = Front(tuple(points), problem.goals, dense, zero)
     return fronts

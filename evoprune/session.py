@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from evoprune.config import SIZES, Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
+from evoprune.data.examples import Scale
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
-from evoprune.evaluation.prepare import prepare
+from evoprune.evaluation.prepare import SPLITS, prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
+from evoprune.export.order import exporter_of
+from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
@@ -25,8 +28,17 @@ from evoprune.live import NOTHING, Live
 from evoprune.objectives.function import FunctionObjective, find
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
-from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, STARTS, TASKS, load_plugin
-from evoprune.scoring import Scorer
+from evoprune.quality import zeros
+from evoprune.registry import (
+    ALGORITHMS,
+    FAMILIES,
+    LOGGERS,
+    OBJECTIVES,
+    STARTS,
+    TASKS,
+    load_plugin,
+)
+from evoprune.scoring import Judge, Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung
 from evoprune.search.problem import Problem
@@ -64,7 +76,14 @@ class Session:
     @property
     def scorer(self) -> Scorer:
         """Scores patterns on validation and report."""
-        return Scorer(self.problem, self.archive, self.folder.calibration, self.rungs[-1].index)
+        calibration, rung = self.folder.calibration, self.rungs[-1].index
+        return Scorer(self.problem, self.archive, calibration, rung, self._judge)
+
+    @property
+    def _judge(self) -> Judge:
+        name = getattr(TASKS.load(self.config.task.type), "quality", None)
+        quality = build(OBJECTIVES, Part(type=name)) if name else None
+        return Judge(quality, name or "", partial(export_rungs, self.config, self.folder))
 
     @property
     def budget(self) -> Budget:
@@ -286,10 +305,52 @@ def _problem(
     if _by_blocks(config):
         search = folder.calibration / "search.safetensors"
         hints = hints_of(config, folder.ranks, family, space, search)
-    problem = Problem(space, table, objectives, constraints, measures, hints)
+    zero = zero_of(folder, measures)
+    problem = Problem(space, table, objectives, constraints, measures, hints, zero)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem
+
+
+def source_of(config: Config, folder: RunFolder) -> Source:
+    """Returns where the model of a prepared run comes from, for its exports."""
+    manifest = folder.read_manifest() or {}
+    model = config.model
+    return Source(
+        folder=folder.ranks,
+        name_or_path=manifest["source"],
+        dtype=model.dtype,
+        family=manifest["family"],
+        trust_remote_code=model.trust_remote_code,
+        revision=model.revision,
+        adapt=config.adapt.plain() if config.adapt else None,
+    )
+
+
+def export_rungs(
+    config: Config, folder: RunFolder, patterns: Sequence[Pattern]
+) -> list[str | None]:
+    """Returns the highest rung of the export ladder that each pattern allows.
+
+    None where nobody exports models of the family.
+    """
+    source = source_of(config, folder)
+    if not patterns or getattr(FAMILIES.load(source.family), "exporter", None) is None:
+        return [None] * len(patterns)
+    found = exporter_of(source.family).rungs(source, space_of(folder), patterns)
+    return [rung for rung, _ in found]
+
+
+def zero_of(folder: RunFolder, measures: Mapping[str, Objective]) -> dict[str, dict[str, float]]:
+    """Returns by split what measures say of a model that knows frequencies only.
+
+    A split of which nothing is known, as in folders from before this was kept, is left out.
+    """
+    found = {}
+    for split in SPLITS:
+        scale = Scale.load(folder.calibration / f"{split}.safetensors")
+        found[split] = zeros(measures, scale.zero, scale.dense)
+    return {split: one for split, one in found.items() if one}
 
 
 def space_of(folder: RunFolder) -> Space:

@@ -13,6 +13,7 @@ import evoprune
 
 ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
+PURE |= {"quality", "picks"}
 PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
 TOP = {
     "run",

@@ -232,6 +232,10 @@ def _write(
     for split, examples in bare.items():
         scored = _dense(runner, examples, rungs if split == "search" else ())
         _check_finite(scored, split)
+        if hasattr(opened.task, "zero"):
+            stages = getattr(runner, "stages", None)
+            zero = opened.task.zero(opened.pools["search"], scored, stages)
+            scored = replace(scored, zero=zero)
         scored.save(folder.calibration / f"{split}.safetensors")
         if split == "search":
             _write_thin(config, folder, runner, opened.task, scored)
