@@ -34,6 +34,8 @@ LOADING = {
 }
 # The control that a point is set beside: the first of these that the run has.
 RIVALS = ("uniform", "last_k", "greedy", "random")
+# A front of models that were not cut but trained at their size, if somebody put one beside.
+TRAINED = "trained"
 
 
 @dataclass(frozen=True)
@@ -131,21 +133,21 @@ def speed(run: RunData, point: FrontPoint, dense: Mapping[str, float]) -> tuple[
     return "", False
 
 
-def beside(run: RunData, point: FrontPoint) -> tuple[str, FrontPoint | None] | None:
-    """Returns a control's name and its best point of equal or fewer parameters.
+def beside(run: RunData, point: FrontPoint) -> dict[str, FrontPoint | None]:
+    """Returns what else there is of equal or fewer parameters: by name the best of it, or None.
 
-    The best by quality kept on validation. None where the run has no control with such a column;
-    a name without a point where the control has none so small.
+    That is a control, and a smaller model that was trained so if the run folder has one. The best
+    goes by quality kept on validation; controls that do not know theirs are left out.
     """
     size, kept = "params", f"val_{KEPT}"
-    for name in RIVALS:
-        if name not in run.controls or kept not in run.controls[name].columns():
-            continue
-        most = point.values.get(size, math.nan) * (1 + SLACK)
+    known = [n for n, front in run.controls.items() if kept in front.columns()]
+    most = point.values.get(size, math.nan) * (1 + SLACK)
+    found: dict[str, FrontPoint | None] = {}
+    for name in [*[n for n in RIVALS if n in known][:1], *[n for n in known if n == TRAINED]]:
         there = [
             rival
             for rival in run.controls[name]
             if is_number(rival.values.get(kept)) and rival.values.get(size, math.inf) <= most
         ]
-        return name, max(there, key=lambda rival: rival.values[kept], default=None)
-    return None
+        found[name] = max(there, key=lambda rival: rival.values[kept], default=None)
+    return found

@@ -137,9 +137,7 @@ def _rows(
     lost = losses.text(point.id) if losses else ""
     if lost:
         rows.append(("loses most", lost))
-    rival = beside(run, point)
-    if rival:
-        rows.append((rival[0], _rival(rival[1], front)))
+    rows += [(name, _rival(rival, front)) for name, rival in beside(run, point).items()]
     return rows
 
 

@@ -125,7 +125,7 @@ def _choices(pattern: Any) -> list[int | str]:
 
 
 def _patterns(run: RunData, fronts: Iterable[Front]) -> list[list[int | str]]:
-    found = [_choices(point.pattern) for front in fronts for point in front]
+    found = [_choices(point.pattern) for front in fronts for point in front if point.pattern]
     return found + [_choices(r["pattern"]) for split in PREFIXES for r in run.evaluations(split)]
 
 
@@ -152,7 +152,8 @@ def _removed(front: Front, genes: Genes) -> dict[str, list[Any]]:
     patterns = [_choices(point.pattern) for point in front]
     levels = [compact(pattern) for pattern in patterns]
     if None not in levels:
-        return {"levels": levels}
+        # What was trained at its size has no pattern.
+        return {"levels": [text or None for text in levels]}
     return {"patterns": [genes.words(pattern) for pattern in patterns]}
 
 

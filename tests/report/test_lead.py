@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from run_folders import DENSE, ZERO, Made, make_run, write_json
 
-from evoprune.front import Front
+from evoprune.front import Front, FrontPoint
 from evoprune.report.advice import advice, beside, command, rung, speed
 from evoprune.report.clusters import losses
 from evoprune.report.html import page
@@ -83,18 +83,28 @@ def test_a_measured_speed_takes_the_place_of_flops(run):
 
 def test_a_point_stands_beside_the_uniform_one_of_equal_or_fewer_parameters(run):
     data, point = read_run(run), front_of(run).choose("safe").point
-    name, rival = beside(data, point)
     there = [p for p in data.controls["uniform"] if p.values["params"] <= point.values["params"]]
-    assert name == "uniform" and rival == max(there, key=lambda p: p.values[f"val_{KEPT}"])
+    assert beside(data, point) == {"uniform": max(there, key=lambda p: p.values[f"val_{KEPT}"])}
     least = min(data.front, key=lambda p: p.values["params"])
     none = replace(least, values={**least.values, "params": 1.0})
-    assert beside(data, none) == ("uniform", None)
+    assert beside(data, none) == {"uniform": None}
+
+
+def test_a_smaller_model_that_was_trained_stands_beside_where_there_is_one(run):
+    values = {"params": 6e5, f"val_{KEPT}": 0.97, f"report_{KEPT}": 0.96}
+    trained = Front((FrontPoint("small", None, values, "trained"),), {"params": "min"})
+    trained.to_json(run / "controls" / "trained.json")
+    data, point = read_run(run), front_of(run).choose("safe").point
+    assert beside(data, point)["trained"].id == "small"
+    assert "trained 96.0% of the quality at 60% of the size" in first_screen(run)
+    part = payload(data)["fronts"][2]
+    assert part["origin"] == "trained" and part["levels"] == [None]
 
 
 def test_a_run_without_controls_is_beside_nothing(run):
     for path in (run / "controls").iterdir():
         path.unlink()
-    assert beside(read_run(run), front_of(run)[0]) is None
+    assert beside(read_run(run), front_of(run)[0]) == {}
     assert "uniform" not in first_screen(run)
 
 

@@ -50,10 +50,11 @@ const called = (name) => LONG[name] ?? name.replaceAll("_", " ");
 const aim = (d, name) => (d.goals[name] ? (d.goals[name] === "max" ? " ↑" : " ↓") : "");
 const more = (d, name) => name === "quality_kept" || (d.senses[name] ?? "min") === "max";
 
-// What a pattern removes, a line a gene; undefined where the page does not hold it.
+// What a pattern removes, a line a gene; undefined where the page does not hold
+// it, null where there is none.
 function wordsOf(d, part, index) {
   const levels = part.levels?.[index];
-  if (!levels && levels !== "") return part.patterns?.[index];
+  if (!levels) return part.patterns?.[index] ?? levels;
   return [...levels].map((c, g) => [g, parseInt(c, 36)]).filter(([, level]) => level)
     .map(([g, level]) => `${d.genes.names[g]}: ${d.genes.options[g]?.[level] ?? level}`);
 }

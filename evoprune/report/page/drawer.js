@@ -128,6 +128,7 @@ function clusterPart(d, id) {
 }
 
 function removed(lines) {
+  if (lines === null) return make("p", "It was trained at its size.");
   if (!lines) return make("p", "Its pattern is in the journal.");
   if (!lines.length) return make("p", "Nothing: this is the dense model.");
   const list = make("ul");
