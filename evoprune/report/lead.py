@@ -126,13 +126,14 @@ def _rows(
         rows.append(("keeps", Markup(_gauge(point) + kept)))
     for (name, after), (_, before) in zip(_known(point.values), _known(front.dense), strict=False):
         rows.append((name, f"{number(before)} → {number(after)}"))
+    removes = _removes(front, point)
     told, measured = speed(run, point, front.dense)
-    if told:
+    if told and removes:
         rows.append(("speed" if measured else "work", told))
     loads = LOADING.get(rung(run, point), "")
     if loads:
         rows.append(("loads with", loads))
-    if not _removes(front, point):
+    if not removes:
         return rows
     lost = losses.text(point.id) if losses else ""
     if lost:
@@ -182,7 +183,7 @@ def _rival(point: FrontPoint | None, front: Front) -> str:
 
 def _meaning(kept: Meaning) -> str:
     text = (
-        f"Quality kept is the {kept.words}, on the report split; brackets hold 95 % bootstrap "
+        f"Quality kept is the {kept.words}, on the report split; brackets hold 95% bootstrap "
         "intervals. Points are chosen on validation."
         if kept.words
         else "This run measured nothing that could be set against the dense model as a share."

@@ -112,7 +112,8 @@ def _finish(folder: Path, space: Space, told: dict[Pattern, tuple[dict, dict]], 
     """Writes what a search writes at its end."""
     F = np.array([[m["nll"], -c["sparsity"], m["worst_cluster_kl"]] for m, c in told.values()])
     best = [p for p, kept in zip(told, nondominated(F), strict=True) if kept]
-    zero = {f"{split}_nll": ZERO for split in ("search", "val", "report")}
+    ends = {"nll": ZERO, "perplexity": float(np.exp(ZERO))}
+    zero = {f"{s}_{name}": v for s in ("search", "val", "report") for name, v in ends.items()}
     front = Front(
         tuple(_point(p, *told[p], made) for p in best),
         GOALS,

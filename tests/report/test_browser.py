@@ -139,7 +139,7 @@ def test_the_budget_picks_the_point_that_the_command_line_would(browser, page):
         typed.send_keys(share)
         point = front.choose(f"params<={share}%").point
         assert f"All about {point.id}" in budget(browser)
-        assert f"keeps {100 * point.values['report_quality_kept']:.1f} %" in budget(browser)
+        assert f"keeps {100 * point.values['report_quality_kept']:.1f}%" in budget(browser)
         assert f"-p 'params<={share}%'" in budget(browser)
     run_script(
         browser, "arguments[0].value = 1; arguments[0].dispatchEvent(new Event('input'))", typed
@@ -190,7 +190,7 @@ def test_the_drawer_opens_from_a_card_and_closes_with_escape(browser, page):
     button.click()
     drawer = browser.find_element("id", "drawer")
     until(drawer.is_displayed)
-    for told in ("quality kept", "validation", "95 % interval", "By cluster", "What is removed"):
+    for told in ("quality kept", "validation", "95% interval", "By cluster", "What is removed"):
         assert told in drawer.text
     assert browser.switch_to.active_element.text == "Close"
     browser.switch_to.active_element.send_keys("\ue00c")  # Escape
@@ -211,16 +211,18 @@ def test_a_click_on_the_front_opens_its_point(browser, page):
     assert drawer.is_displayed() and "found by the search" in drawer.text
 
 
+CHOOSE = (
+    "const s = document.querySelector(`.figure select[data-role=${arguments[0]}]`);"
+    "s.value = arguments[1]; s.dispatchEvent(new Event('change'))"
+)
+
+
 def test_other_axes_and_splits_are_drawn(browser, page):
     opened(browser, page)
     seen(browser, ".chart.front")
     until(lambda: run_script(browser, "return performance.getEntriesByName('drawn front').length"))
-    choose = (
-        "const s = document.querySelector(`.figure select[data-role=${arguments[0]}]`);"
-        "s.value = arguments[1]; s.dispatchEvent(new Event('change'))"
-    )
     for role, value in (("y", "perplexity"), ("x", "sparsity"), ("split", "search"), ("y", "kl")):
-        run_script(browser, choose, role, value)
+        run_script(browser, CHOOSE, role, value)
     caption = browser.find_element("css selector", ".figure [data-role=caption]").text
     assert "patterns were evaluated on this split" in caption
     assert not browser.find_element("css selector", ".budget").is_displayed()
@@ -269,6 +271,20 @@ def test_an_unfinished_run_shows_what_was_evaluated(browser, tmp_path):
     dots = until(lambda: browser.find_elements("css selector", ".chart.front path.dots"))
     assert dots[0].get_attribute("d").count("M") > 10
     assert errors(browser) == []
+
+
+def test_axes_end_where_a_model_knows_only_frequencies(browser, tmp_path):
+    run = make_run(tmp_path / "run", Made(loss=40))
+    opened(browser, write_report([run]))
+    seen(browser, ".chart.front")
+    until(lambda: run_script(browser, "return performance.getEntriesByName('drawn front').length"))
+    for name in ("quality_kept", "perplexity"):
+        run_script(browser, CHOOSE, "y", name)
+        caption = browser.find_element("css selector", ".figure [data-role=caption]").text
+        assert "The axis ends where a model knows only frequencies" in caption
+    ticks = [t.text for t in browser.find_elements("css selector", ".chart.front text")]
+    assert "200" in ticks and "1 k" not in ticks  # perplexity 7.4 … 403, logarithmic
+    assert "Logarithmic where values span decades" in caption
 
 
 def test_an_old_run_of_one_measure_is_drawn(browser, tmp_path):

@@ -22,6 +22,8 @@ from evoprune.report.reading import base_name, read_run, read_runs
 from evoprune.report.survival import Genes, compact
 from evoprune.report.words import number
 
+DAMAGEABLE = ("front.json", "summary.json", "space.json", "costs.csv")
+DAMAGEABLE += ("calibration/report.safetensors",)
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -143,7 +145,7 @@ def test_without_a_space_genes_are_numbered(run):
     assert data["strip"]["shares"].min() == 0 and data["strip"]["shares"].max() == 1
 
 
-@pytest.mark.parametrize("name", ["front.json", "summary.json", "space.json", "costs.csv"])
+@pytest.mark.parametrize("name", [*DAMAGEABLE])
 def test_a_damaged_file_is_named(run, name):
     (run / name).write_text('id,nll\nx,"oops\n' if name.endswith("csv") else '{"genes": 3')
     with pytest.raises(RunFolderError, match=re.escape(name)):

@@ -22,7 +22,7 @@ const finite = (value) => typeof value === "number" && Number.isFinite(value);
 const mobile = () => window.innerWidth < NARROW;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (index) => css(index ? `--o${((index - 1) % 6) + 1}` : "--accent");
-const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
+const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)}%`;
 
 // Digits follow the reference, so that a column of a table has one scale.
 function format(value, reference = value) {

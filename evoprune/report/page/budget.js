@@ -56,6 +56,7 @@ function pickBudget(root, d, { made, axes, split }, share, index) {
 function keepsText(d, part, index, split) {
   const of = column(part.values, "quality_kept", split);
   const kept = part.values[of]?.[index];
+  if (kept < 0) return "keeps none of the quality";
   if (finite(kept)) {
     const [low, high] = [part.values[`${of}_low`]?.[index], part.values[`${of}_high`]?.[index]];
     const ends = finite(low) && finite(high) ? ` [${percent(low)}, ${percent(high)}]` : "";

@@ -1,6 +1,6 @@
 // Charts as SVG: scales, axes, a hint at the pointer, a picture to save.
 
-const MARGIN = { left: 62, right: 18, top: 14, bottom: 46 };
+const MARGIN = { left: 68, right: 18, top: 14, bottom: 46 };
 
 function svg(tag, attributes = {}, text = "") {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -24,7 +24,7 @@ function ticksOf({ low, high, log }, count) {
     return Array.from({ length: size }, (_, i) => Number(((first + i) * step).toPrecision(12)));
   }
   const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-  const factors = to - from <= 2 ? [1, 2, 5] : [1];
+  const factors = high / low < 300 ? [1, 2, 5] : [1];
   const every = Math.max(1, Math.ceil((to - from) / count));
   const found = [];
   for (let p = from; p <= to; p += every) for (const f of factors) found.push(f * 10 ** p);

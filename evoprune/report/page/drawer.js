@@ -112,7 +112,7 @@ function measuredGrid(d, part, index) {
     return [called(name) + aim(d, name), shown(name, dense),
       ...splits.map((s) => shown(name, part.values[`${s}_${name}`]?.[index])), ends];
   });
-  return grid(["", "dense", "search", "validation", "report", "95 % interval"], rows);
+  return grid(["", "dense", "search", "validation", "report", "95% interval"], rows);
 }
 
 function clusterPart(d, id) {

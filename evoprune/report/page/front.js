@@ -15,7 +15,7 @@ function axisOf(d, name, split) {
   return { name, whole: 1, title: `${called(name)}${aim(d, name)}${unit}${where}`, format: short };
 }
 
-const tick = (value) => `${Number((100 * value).toPrecision(4))} %`;
+const tick = (value) => `${Number((100 * value).toPrecision(4))}%`;
 const short = (value) => {
   const size = Math.abs(value);
   if (size >= 1e15 || (size && size < 1e-3)) return value.toExponential(0);
@@ -113,14 +113,16 @@ const banded = (part, axes, split) => {
   return Boolean(part.values[`${of}_low`]?.some(finite));
 };
 
-// Names stand below and to the right of their points, where a step line leaves room.
-function drawNames(made, named) {
+// Names stand to the right of their points, where a step line leaves room: below one that rises,
+// above one that falls.
+function drawNames(made, named, rises) {
   const placed = [];
+  const down = rises ? 1 : -1;
   for (const { x, y, text } of named) {
     const left = x > made.right - 90;
-    let at = y + 20;
+    let at = y + (rises ? 20 : -10);
     while (placed.some(([px, py]) => Math.abs(px - x) < 110 && Math.abs(py - at) < PICK_ROOM))
-      at += PICK_ROOM;
+      at += down * PICK_ROOM;
     placed.push([x, at]);
     made.plot.append(svg("circle", {
       cx: x, cy: y, r: 7, fill: css("--accent"), stroke: css("--surface"), "stroke-width": 2,
@@ -212,7 +214,8 @@ function drawFronts(made, d, axes, split, targets) {
     if (index) return;
     hidden = known.length - seen.length;
     drawNames(made, namesOf(d).filter(([i]) => seen.includes(i))
-      .map(([i, text]) => ({ x: made.x(xs[i]), y: made.y(ys[i]), text })).sort((a, b) => b.x - a.x));
+      .map(([i, text]) => ({ x: made.x(xs[i]), y: made.y(ys[i]), text })).sort((a, b) => b.x - a.x),
+    more(d, axes.y.name));
   });
   return hidden;
 }
@@ -251,7 +254,7 @@ function frontCaption(d, axes, ranges, split, hidden) {
   const staired = d.stairs?.[axes.x.name];
   if (staired && d.fronts[0].ids.length)
     told.push(`The line is the best point inside every budget of ${called(axes.x.name)}, chosen on validation`
-      + `${banded(d.fronts[0], axes, split) ? "; the band is its 95 % bootstrap interval" : ""}.`);
+      + `${banded(d.fronts[0], axes, split) ? "; the band is its 95% bootstrap interval" : ""}.`);
   if (ranges.y.clipped)
     told.push(`The axis ends where a model knows only frequencies${hidden ? ` (${hidden} points lie beyond)` : ""}.`);
   if (ranges.x.log || ranges.y.log) told.push("Logarithmic where values span decades.");

@@ -119,7 +119,7 @@ function startTable(root) {
     }
     table.replaceChildren(head(d, columns, state, redraw), body);
     output.textContent = `${kept.length} of ${f.ids.length}`;
-    caption(table, `Values on the ${SPLITS[split]} split${split === "report" ? " with 95 % bootstrap "
+    caption(table, `Values on the ${SPLITS[split]} split${split === "report" ? " with 95% bootstrap "
       + "intervals" : ""}; costs are counted. Filter by any column, a share of dense, or words: `
       + "params<=60% safe. Click a row for all about it.");
   };
