@@ -119,7 +119,7 @@ function drawNames(made, named, rises) {
   const placed = [];
   const down = rises ? 1 : -1;
   for (const { x, y, text } of named) {
-    const left = x > made.right - 90;
+    const start = Math.min(x + 8, made.right - 8 * text.length);
     let at = y + (rises ? 20 : -10);
     while (placed.some(([px, py]) => Math.abs(px - x) < 110 && Math.abs(py - at) < PICK_ROOM))
       at += down * PICK_ROOM;
@@ -127,7 +127,7 @@ function drawNames(made, named, rises) {
     made.plot.append(svg("circle", {
       cx: x, cy: y, r: 7, fill: css("--accent"), stroke: css("--surface"), "stroke-width": 2,
     }), svg("text", {
-      x: x + (left ? -6 : 8), y: at, "text-anchor": left ? "end" : "start", fill: css("--ink"),
+      x: start, y: at, fill: css("--ink"),
       "font-weight": 650, "font-size": 13.5, "paint-order": "stroke", stroke: css("--surface"),
       "stroke-width": 4, class: "name",
     }, text));
