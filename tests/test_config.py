@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from evoprune import cli
-from evoprune.config import Config, Part, build, load_config
+from evoprune.config import Config, build, load_config
 from evoprune.errors import ConfigError
 from evoprune.registry import OBJECTIVES, REGISTRIES, Registry, load_plugin
+from evoprune.sections import Part
 from evoprune.settings import apply_overrides, read_yaml
 
 SETTINGS = {

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.config import Part
 from evoprune.config import build as make
 from evoprune.costs import CostTable
 from evoprune.ensemble.ensemble import Ensemble
@@ -17,6 +16,7 @@ from evoprune.export.subject import Subject
 from evoprune.ladder import UnfitError, kept_blocks
 from evoprune.pattern import Pattern
 from evoprune.registry import ADAPTS, FAMILIES
+from evoprune.sections import Part
 from evoprune.space import Space
 
 

@@ -163,7 +163,7 @@ def _check_value(
     turned = [{name: some[name].take(order[name]) for name in passes} for some in (tables, dense)]
     other = float(objective.value(*turned))
     assert abs(other - value) <= ROUNDING * max(1.0, abs(value)), "the order of examples counts"
-    low, high = interval(objective, tables, dense)
+    low, high = interval(objective.value, tables, dense)
     assert low <= high, f"its bootstrap interval is [{low}, {high}]"
 
 
