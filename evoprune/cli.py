@@ -170,6 +170,7 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.export.measure import speed_lines
     from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
@@ -194,6 +195,8 @@ def export(
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:
             print(f"  verified in a fresh process without evoprune (error {made.max_error:.1e})")
+        for line in speed_lines(made.speed) if made.speed else ():
+            print(f"  {line}")
 
 
 @app.command()
@@ -235,6 +238,7 @@ def ensemble(
         interval = f"[{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
         cells += [f"{row['value']:.4f}", interval]
     _table(["who", "metric", "split", "value", "95 %"], rows)
+    print(made.verdict)
 
 
 @app.command()
