@@ -14,6 +14,7 @@ from evoprune.config import SIZES, Config, Part, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
+from evoprune.data.examples import Examples
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import prepare
@@ -21,6 +22,7 @@ from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.families.load import live_copy, weights_digest
 from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
+from evoprune.forecast import Splits
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
 from evoprune.objectives.function import FunctionObjective, find
@@ -76,6 +78,19 @@ class Session:
     def allowance(self) -> Allowance:
         """What each warm start may spend."""
         return Allowance.of(self.budget, getattr(self.algorithm, "pop_size", 24))
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Dense passes in tokens; where fewer positions are scored the head is counted in full."""
+        search, *others = (
+            Examples.load(self.folder.calibration / f"{split}.safetensors")
+            for split in ("search", "validation", "report")
+        )
+        sizes = [rung.samples for rung in self.config.rungs] or [len(search)]
+        return Splits(
+            tuple(float(search.first(size).work) for size in sizes),
+            *(float(examples.work) for examples in others),
+        )
 
     @cached_property
     def warm(self) -> Warm:
@@ -141,7 +156,9 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         spec, problem = _problem(config, folder, objectives, measures)
         for rule in _by_blocks(config).values():
             rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
-        archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
+        archive = Archive(
+            journal, lambda: _evaluator(config, spec, problem, console), console.heard
+        )
     except BaseException:
         console.close_loggers()
         journal.close()
@@ -356,6 +373,11 @@ def crowded(config: Config) -> str | None:
         f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
         f"each other"
     )
+
+
+def evaluator_of(session: Session) -> Evaluator:
+    """Returns workers of a session's own, beside those that its archive starts."""
+    return _evaluator(session.config, session.spec, session.problem, session.console)
 
 
 def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:

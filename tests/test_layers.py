@@ -24,9 +24,13 @@ TOP = {
     "controls",
     "scoring",
     "console",
+    "course",
     "summary",
     "many",
     "finished",
+    "forecast",
+    "machines",
+    "timing",
     "provisional",
 }
 HIGH = {"export", "ensemble", "explain", "report"}
