@@ -10,6 +10,7 @@ import typer
 
 from evoprune import __version__
 from evoprune.errors import EvopruneError
+from evoprune.registry import kinds
 
 app = typer.Typer(
     name="evoprune",
@@ -50,6 +51,34 @@ def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[st
 
 
 @app.command()
+def init(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, a hub id, or a shipped backbone.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A file (txt, jsonl, npz), a folder of text, or a data type; by default what "
+            "ships.",
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What the search may take.")] = 20.0,
+    task: Annotated[
+        str | None, typer.Option(help="What the model is for; that of its family by default.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The file to write; by default MODEL.yaml.")
+    ] = None,
+) -> None:
+    """Write a configuration for a model and data, with the reason for every line."""
+    from evoprune.starting.start import Request
+    from evoprune.starting.start import init as make
+
+    make(Request(model, data, minutes, task, output))
+
+
+@app.command()
 def plan(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -86,10 +115,12 @@ def search(
 
     with _Interrupts():
         if seeds is None:
-            run_search(config, _settings(overrides, plugin))
+            runs = [run_search(config, _settings(overrides, plugin))]
         else:
             runs = search_seeds(config, _settings(overrides, plugin), seeds_of(seeds))
             _table(*compare([run.folder.path for run in runs]))
+    if any(run.failed for run in runs):
+        raise typer.Exit(1)  # said above; a script that goes on with the model must not
 
 
 @app.command()
@@ -99,28 +130,20 @@ def front(
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
     from evoprune.errors import ConfigError, did_you_mean
+    from evoprune.front_table import front_table, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
     from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
-    merged = merge(runs)
+    merged, owners = merge(runs)
     if is_provisional(merged):
         split = "search"
         print(NOTE)
-    columns = [f"{split}_{goal}" for goal in merged.goals]
-    known = merged.columns()
-    names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
-    rows = []
-    for point in merged:
-        cells = [f"{point.values[name]:.4g}" for name in names]
-        for i, name in enumerate(names):
-            low, high = point.values.get(f"{name}_low"), point.values.get(f"{name}_high")
-            if low is not None and high is not None:
-                cells[i] += f"  [{low:.4g}, {high:.4g}]"
-        rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
-    _table(["id", *names, "params"], rows)
+    _table(*front_table(merged, split, owners if len(runs) > 1 else None))
+    for note in pick_notes(merged):
+        print(note)
     if len(runs) > 1:
         print()
         _table(*compare(runs, split))
@@ -134,7 +157,8 @@ def export(
         typer.Option(
             "--pick",
             "-p",
-            help="knee, best:OBJECTIVE, constraints such as 'params<=60%', or an id; repeatable.",
+            help="safe, balanced, small, knee, best:OBJECTIVE, bounds such as 'params<=60%', "
+            "'perplexity<=40' or rung=homogeneous, or an id; repeatable.",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every point of the front.")] = False,
@@ -149,6 +173,7 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.export.measure import speed_lines
     from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
@@ -157,7 +182,7 @@ def export(
     found = Run.load(run)
     if is_provisional(found.front):
         print(NOTE)
-    picks = [point.id for point in found.front] if every else pick or ["knee"]
+    picks = [point.id for point in found.front] if every else pick or ["balanced"]
     if output is not None and len(picks) > 1:
         raise ConfigError(
             f"One folder cannot hold {len(picks)} models.", "Leave --output out, or pick one."
@@ -165,10 +190,16 @@ def export(
     for each in picks:
         made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
+        chosen = found.front.choose(each)
+        print(f"  {chosen.rule}")
+        if chosen.warning:
+            print(f"  warning: {chosen.warning}")
         print(f"  {made.rung}: {made.reason}")
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:
             print(f"  verified in a fresh process without evoprune (error {made.max_error:.1e})")
+        for line in speed_lines(made.speed) if made.speed else ():
+            print(f"  {line}")
 
 
 @app.command()
@@ -210,6 +241,7 @@ def ensemble(
         interval = f"[{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
         cells += [f"{row['value']:.4f}", interval]
     _table(["who", "metric", "split", "value", "95 %"], rows)
+    print(made.verdict)
 
 
 @app.command()
@@ -237,22 +269,25 @@ def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugi
 @app.command("ls")
 def list_parts(
     what: Annotated[
-        str,
+        str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(kinds())}.")
+    ] = None,
+    subject: Annotated[
+        str | None,
         typer.Argument(
-            help="sites, spaces, experiments, objectives, algorithms, samplers, families, data "
-            "or tasks."
+            metavar="[MODEL|CONFIG|KEY]", help="For sites: whose. For keys: how they begin."
         ),
-    ],
-    config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG|MODEL]", help="For sites: whose.")
     ] = None,
     plugin: Plugins = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page.")] = False,
 ) -> None:
-    """List what can be named in a configuration."""
-    from evoprune.plan import listing
+    """List what can be named in a configuration; without KIND, what can be listed."""
+    from evoprune import listing
 
-    header, rows = listing(what, config, plugin or [])
-    _table(header, rows)
+    header, rows = listing.listing(what, subject, plugin or [])
+    if markdown:
+        print(listing.markdown(what, header, rows), end="")
+    else:
+        _table(header, rows)
 
 
 @app.command()

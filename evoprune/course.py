@@ -48,9 +48,12 @@ class Course:
         self._phases, self._renewed = list(self._foretell(self.rate)), self._clock()
 
     def begin(self, name: str) -> None:
-        """A phase begins."""
+        """A phase begins; what was foretold before it and did not come is left out."""
         self.name, self.done, self._since = name, Work(), self._clock()
         self._renew()
+        names = [phase.name for phase in self._phases]
+        if name in names[self._ended :]:
+            self._ended = names.index(name, self._ended)
 
     def end(self) -> float:
         """The phase ends; returns its seconds."""

@@ -4,19 +4,22 @@ It holds values of the search split only. Nothing is written: the same search co
 its front is then re-scored.
 """
 
+import math
+
 import numpy as np
 
 from evoprune.config import Config
-from evoprune.errors import RunFolderError
 from evoprune.folder import RunFolder
 from evoprune.front import Front, FrontPoint
 from evoprune.journal import read_journal
 from evoprune.pareto import nondominated
 from evoprune.protocols import Evaluation
+from evoprune.quality import COLUMN, kept
+from evoprune.registry import TASKS
 from evoprune.report.progress import search_records
 from evoprune.search.problem import Problem
 from evoprune.search.values import objectives, violations
-from evoprune.session import problem_of
+from evoprune.session import export_rungs, problem_of
 
 NOTE = (
     "provisional: the search was interrupted; search split only, not re-scored; "
@@ -43,27 +46,25 @@ def provisional(folder: RunFolder, config: Config) -> Front:
     """
     known = _evaluated(folder)
     if not known or folder.read_manifest() is None:
-        raise _nothing(folder)
+        raise folder.unfinished()
     problem = problem_of(config, folder)
     dense, empty = (pattern.id for pattern in problem.space.patterns(problem.space.corners))
     if dense not in known:
-        raise _nothing(folder)
+        raise folder.unfinished()
     # The model without anything is evaluated for the box of the hypervolume, and is no answer.
     found = [one for name, one in known.items() if name != empty]
     X = problem.space.encode([one.pattern for one in found])
     F = objectives(problem, X, found)
     F[violations(problem, X, found, known[dense]).any(axis=1)] = np.nan
-    kept = [int(i) for i in np.flatnonzero(nondominated(F))]
-    kept.sort(key=lambda i: (*F[i].tolist(), found[i].pattern.id))
-    points = tuple(_point(problem, found[i]) for i in kept)
-    return Front(points, problem.goals, _point(problem, known[dense]).values)
-
-
-def _nothing(folder: RunFolder) -> RunFolderError:
-    return RunFolderError(
-        f"The search in '{folder.path}' has not evaluated anything yet.",
-        "Give its command again: it goes on, and writes a front when it ends.",
+    left = [int(i) for i in np.flatnonzero(nondominated(F))]
+    left.sort(key=lambda i: (*F[i].tolist(), found[i].pattern.id))
+    rungs = export_rungs(config, folder, [found[i].pattern for i in left])
+    ends = _ends(problem, config, known[dense])
+    points = tuple(
+        _point(problem, found[i], ends, rung) for i, rung in zip(left, rungs, strict=True)
     )
+    zero = {f"search_{name}": value for name, value in problem.zero.get("search", {}).items()}
+    return Front(points, problem.goals, _point(problem, known[dense], ends).values, zero)
 
 
 def _evaluated(folder: RunFolder) -> dict[str, Evaluation]:
@@ -75,8 +76,23 @@ def _evaluated(folder: RunFolder) -> dict[str, Evaluation]:
     }
 
 
-def _point(problem: Problem, evaluation: Evaluation) -> FrontPoint:
-    pattern = evaluation.pattern
+def _ends(problem: Problem, config: Config, dense: Evaluation) -> tuple[str, float, float]:
+    """Returns the task's measure of quality, of frequencies only and of the dense model."""
+    name = getattr(TASKS.load(config.task.type), "quality", "")
+    zero = problem.zero.get("search", {}).get(name, math.nan)
+    return name, zero, dense.values.get(name, math.nan)
+
+
+def _point(
+    problem: Problem,
+    evaluation: Evaluation,
+    ends: tuple[str, float, float],
+    rung: str | None = None,
+) -> FrontPoint:
+    pattern, (name, zero, dense) = evaluation.pattern, ends
     values = dict(problem.counted([pattern])[0])
     values |= {f"search_{name}": value for name, value in evaluation.values.items()}
-    return FrontPoint(pattern.id, pattern.to_json(), values)
+    share = kept(evaluation.values.get(name, math.nan), zero, dense)
+    if math.isfinite(share):
+        values[f"search_{COLUMN}"] = share
+    return FrontPoint(pattern.id, pattern.to_json(), values, rung=rung)

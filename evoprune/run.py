@@ -1,7 +1,7 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
-from evoprune.errors import RunFolderError
+from evoprune.errors import EvopruneError, RunFolderError
 from evoprune.export.order import Order, exporter_of
-from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
 from evoprune.forecast import Forecast, Phase, Work
@@ -23,12 +22,13 @@ from evoprune.front import Front
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
 from evoprune.provisional import is_provisional, provisional
+from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Progress, box, per_candidate
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
-from evoprune.session import Session, open_session, space_of, worker_of
+from evoprune.session import Session, open_session, source_of, space_of, worker_of
 from evoprune.summary import write_fronts
 
 
@@ -41,12 +41,15 @@ class Run:
         config: the experiment.
         front: its non-dominated patterns, re-scored on validation, read on report.
         live: the functions that its search was handed; of a run that is loaded none.
+        failed: the picks of ``export.picks`` that could not be exported when its search ended, and
+            why; of a run that is loaded none.
     """
 
     folder: RunFolder
     config: Config
     front: Front
     live: Live = NOTHING
+    failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -63,7 +66,7 @@ class Run:
 
     def export(
         self,
-        pick: str = "knee",
+        pick: str = "balanced",
         path: str | Path | None = None,
         *,
         verify: bool | None = None,
@@ -73,11 +76,11 @@ class Run:
         """Returns what became of a point exported as a model.
 
         Args:
-            pick: which point (``Front.pick``).
+            pick: which point (``Front.choose``).
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
-            measure: time it against the dense model, and write that into its card.
+            measure: time it against the dense model (``Exported.speed``, and in its card).
 
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
@@ -86,17 +89,8 @@ class Run:
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
         exporter = exporter_of(manifest["family"])
-        source = Source(
-            folder=self.folder.ranks,
-            name_or_path=manifest["source"],
-            dtype=model.dtype,
-            family=manifest["family"],
-            trust_remote_code=model.trust_remote_code,
-            revision=model.revision,
-            adapt=self.config.adapt.plain() if self.config.adapt else None,
-        )
         order = Order(
-            source,
+            source_of(self.config, self.folder),
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             scores=point.values,
@@ -109,7 +103,7 @@ class Run:
         verify = self.config.export.verify if verify is None else verify
         made = exporter.write(order, target, verify=verify, dtype=dtype)
         if measure:
-            exporter.measure(order, made.path)
+            made = replace(made, speed=exporter.measure(order, made.path))
         return made
 
     def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
@@ -181,9 +175,7 @@ def search(
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
-    for pick in checked.export.picks:
-        with console.phase("export"):
-            console.say(_exported(pick, run.export(pick)))
+    run = replace(run, failed=_export_picks(run, console))
     with console.phase("report"):
         console.say(f"report    {write_report([session.folder.path])}")
     console.say(f"time      all {console.course.elapsed:.1f} s")
@@ -194,6 +186,28 @@ def _ended(found: Progress, session: Session) -> Phase:
     """Returns what a search came to, as the forecast of what comes after it takes it."""
     read = found.n_eval * per_candidate(session.rungs, session.splits.rungs)
     return Phase("search", Work(found.n_eval, found.tokens, read), points=len(found.front))
+
+
+def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
+    """Returns the configured picks that could not be exported; no such one ends a search."""
+    failed: dict[str, EvopruneError] = {}
+    exported: dict[str, str] = {}
+    for pick in run.config.export.picks:
+        try:
+            chosen = run.front.choose(pick)
+            console.say(f"pick      {pick}: {chosen.point.id}, {chosen.rule}")
+            if chosen.warning:
+                console.say(f"warning   {pick}: {chosen.warning}")
+            if chosen.point.id in exported:
+                console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
+                continue
+            with console.phase("export"):
+                console.say(_exported(pick, run.export(pick)))
+            exported[chosen.point.id] = pick
+        except EvopruneError as error:
+            failed[pick] = error
+            console.say(f"warning   the export of '{pick}' failed: {error}")
+    return failed
 
 
 def _exported(pick: str, exported: Exported) -> str:
@@ -237,6 +251,11 @@ def _search(session: Session) -> tuple[Progress, Warm]:
             f"seconds   {found.seconds:.1f} of workers for these; {found.own_seconds:.1f} "
             f"({found.own_seconds / found.seconds:.1%}) of the algorithm itself"
         )
+    if found.worthless:
+        console.say(
+            f"note      {found.worthless} patterns are no better than knowing frequencies "
+            "only: they are on no front"
+        )
     for note in found.notes:
         console.say(note)
     return found, warm
@@ -270,7 +289,15 @@ def _fronts(
     with console.phase("score"):
         points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
-    return {name: Front(tuple(points[name]), problem.goals, dense) for name in candidates}, taken
+    zero = scorer.zero()
+    if f"val_{COLUMN}" not in zero:
+        console.say(
+            "note      quality kept has no scale: the dense model is no better than knowing "
+            "frequencies only, or the task names no measure of quality"
+        )
+    return {
+        name: Front(tuple(points[name]), problem.goals, dense, zero) for name in candidates
+    }, taken
 
 
 def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Controlled]:

@@ -7,13 +7,13 @@ from evoprune.controls import Controlled
 from evoprune.front import Front
 from evoprune.journal import write_atomically
 from evoprune.pareto import correlations, hypervolume, oriented
+from evoprune.scoring import SPLIT_OF
 from evoprune.search.loop import Box, Progress, box
 from evoprune.session import Session
 
 # Above this rank correlation, both turned so that less is better, a second objective is a copy of
 # the first; a trade-off correlates negatively.
 COPY = 0.95
-SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
 def write_fronts(
@@ -31,7 +31,7 @@ def write_fronts(
         fronts[name].to_csv(folder.controls / f"{name}.csv")
         fronts[name].to_json(folder.controls / f"{name}.json")
     write_atomically(folder.costs, _costs(session))
-    boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
+    boxes = {prefix: _box(session, split) for prefix, split in SPLIT_OF.items()}
     volumes = {
         name: {prefix: volume(front, prefix, b) for prefix, b in boxes.items()}
         for name, front in fronts.items()

@@ -100,7 +100,7 @@ def _interval(session: "Session") -> float:
     began = time.perf_counter()
     for objective in session.problem.objectives.values():
         if isinstance(objective, TableObjective):
-            interval(objective, tables, tables)
+            interval(objective.value, tables, tables)
     return time.perf_counter() - began
 
 

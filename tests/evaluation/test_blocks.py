@@ -16,7 +16,8 @@ from evoprune.evaluation import blocks
 from evoprune.evaluation.blocks import measured, parts_of
 from evoprune.families.load import family_of, load_model
 from evoprune.journal import read_journal
-from evoprune.plan import listing, plan
+from evoprune.listing import listing
+from evoprune.plan import plan
 from evoprune.protocols import NO_HINTS
 from evoprune.session import open_session
 from evoprune.space import Site
@@ -150,7 +151,7 @@ def test_a_run_measures_its_blocks_once_and_resumes_to_the_same_bytes(tiny_confi
     assert "start     greedy: 9 evaluations" in log and "start     additive: 0 evaluations" in log
 
     monkeypatch.setattr(blocks, "measured", None)
-    monkeypatch.setattr("evoprune.session._evaluator", None)
+    monkeypatch.setattr("evoprune.session.evaluator_for", None)
     again = evoprune.search(settings, quiet=True)
 
     assert again.folder.front_csv.read_bytes() == before[0]
