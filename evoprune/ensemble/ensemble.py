@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from evoprune import showing
 from evoprune.data.examples import Examples
 from evoprune.ensemble import compare as comparison
 from evoprune.ensemble.costs import Bill, Limit
@@ -74,6 +75,9 @@ class Ensemble:
     rivals: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return showing.ensemble_text(self)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the ensemble as JSON."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from evoprune import showing
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import check_target
 from evoprune.ladder import Rung
@@ -34,6 +35,9 @@ class Exported:
     params: int
     bytes: int
     max_error: float | None
+
+    def __repr__(self) -> str:
+        return showing.exported_text(self)
 
 
 def check_dtype(asked: str) -> str:
