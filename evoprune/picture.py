@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The splits that a front may have values on, the one to show first.
 SPLITS = ("report", "val", "search")
 WIDTH, HEIGHT = 480, 280
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 28, 28, 40
 TICKS = 4
 # Values that spread over more than this factor are drawn on a logarithmic axis.
 LOG_FROM = 100.0
@@ -169,10 +169,16 @@ class _Scale:
         return round(self.start + (at - low) / ((high - low) or 1.0) * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        """Returns some values, evenly spread."""
+        """Returns some round values between the ends; of a logarithmic scale powers of ten."""
         if self.log:
-            return [float(v) for v in np.geomspace(self.low, self.high, TICKS)]
-        return [float(v) for v in np.linspace(self.low, self.high, TICKS)]
+            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
+            every = -(-len(powers) // (TICKS + 1))
+            return [10.0**power for power in powers[::every]]
+        rough = (self.high - self.low) / TICKS
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
+        first = math.ceil(self.low / step)
+        return [round(step * i, 12) for i in range(first, math.floor(self.high / step) + 1)]
 
 
 def svg(front: "Front") -> str:
@@ -230,7 +236,10 @@ def _line(seen: View, x: _Scale, y: _Scale) -> str:
 
 def _dots(seen: View, names: Mapping[str, str], x: _Scale, y: _Scale) -> list[str]:
     """Returns the points, those that are picks labelled."""
-    parts, above = [], True
+    parts = []
+    # Where the line is not: it rises towards what costs more, or falls.
+    rises = (seen.y.goal == "max") == (seen.x.goal == "min")
+    below = 16 if rises else -8
     for point in seen.points:
         at = x(float(point.values[seen.x.column])), y(float(point.values[seen.y.column]))
         size = 5 if point.id in names else 3
@@ -239,16 +248,14 @@ def _dots(seen: View, names: Mapping[str, str], x: _Scale, y: _Scale) -> list[st
             f'<circle cx="{at[0]}" cy="{at[1]}" r="{size}" fill="#1f77b4">{title}</circle>'
         )
         if point.id in names:
-            # Picks often lie close to each other: every other name stands below its point.
-            parts.append(_label(at[0], at[1] + (-8 if above else 18), names[point.id]))
-            above = not above
+            parts.append(_label(at[0] + 7, at[1] + below, names[point.id], "start"))
     return parts
 
 
-def _label(x: float, y: float, text: str) -> str:
-    anchor = "end" if x > WIDTH - 60 else "start" if x < LEFT + 40 else "middle"
+def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    anchor = "end" if x > WIDTH - 80 else anchor
     return (
-        f'<text x="{x}" y="{max(24.0, round(y, 1))}" text-anchor="{anchor}" font-weight="600">'
+        f'<text x="{x}" y="{max(TOP - 4.0, round(y, 1))}" text-anchor="{anchor}" font-weight="600">'
         f"{escape(text)}</text>"
     )
 

@@ -36,21 +36,17 @@ def graded() -> Front:
 
 SHOWN = """\
 Front of 6 points, kl ↓ × params ↓ (report split)
-  safe      p1  keeps 97.0%, kl 0.1, params 850,000 (85%)
-  balanced  p3  keeps 81.0%, kl 0.3, params 550,000 (55%)"""
+  safe, balanced  p1  keeps 97.0%, kl 0.1, params 850,000 (85%)
+  small           p3  keeps 81.0%, kl 0.3, params 550,000 (55%)"""
 
 
 def test_a_front_is_its_picks():
-    lines = repr(graded()).splitlines()
-    assert lines[0] == SHOWN.splitlines()[0]
-    assert [line.split()[0].strip(",") for line in lines[1:]][0] == "safe"
-    assert "keeps 97.0%, kl 0.1, params 850,000 (85%)" in lines[1]
-    assert len(repr(graded())) < 400
+    assert repr(graded()) == SHOWN
 
 
 def test_a_point_and_an_export_are_one_line():
     assert repr(graded()[1]) == (
-        "FrontPoint p1 (search, homogeneous): keeps 97.0%, params 850,000, kl 0.1"
+        "FrontPoint p1 (search, homogeneous): keeps 97.0%, kl 0.1, params 850,000"
     )
     made = Exported(Path("models/p1"), "homogeneous", "why", 850_000, 3_400_000, 2e-7)
     assert repr(made) == (
@@ -100,9 +96,9 @@ def test_what_is_drawn_can_be_chosen():
     assert (seen.x.column, seen.y.column, seen.hidden) == ("params", "val_kl", 0)
     assert (np.diff(seen.values(seen.x)) > 0).all() and (np.diff(seen.steps()) <= 0).all()
     assert split_of(graded()) == "report"
-    with pytest.raises(ConfigError, match="no values named 'parms'.*'params'"):
+    with pytest.raises(ConfigError, match=r"no values named 'parms'.*'params'"):
         graded().plot(x="parms")
-    with pytest.raises(ConfigError, match="no split 'repot'.*'report'"):
+    with pytest.raises(ConfigError, match=r"no split 'repot'.*'report'"):
         graded().plot(split="repot")
 
 
