@@ -88,7 +88,7 @@ class Run:
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
-            measure: time it against the dense model, and write that into its card.
+            measure: time it against the dense model (``Exported.speed``, and in its card).
 
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
@@ -112,7 +112,7 @@ class Run:
         verify = self.config.export.verify if verify is None else verify
         made = exporter.write(order, target, verify=verify, dtype=dtype)
         if measure:
-            exporter.measure(order, made.path)
+            made = replace(made, speed=exporter.measure(order, made.path))
         return made
 
     def ensemble(

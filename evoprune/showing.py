@@ -112,22 +112,6 @@ def exported_text(made: Any) -> str:
     )
 
 
-def ensemble_text(made: Any) -> str:
-    """Returns an ensemble in one line: its members, and what they cost together."""
-    members = len(made.members)
-    named = {"FLOPs": made.costs.get("flops"), "parameters": made.costs.get("params")}
-    shares = [
-        f"{words} {cost['total'] / cost['dense']:.0%}"
-        for words, cost in named.items()
-        if cost and cost["dense"]
-    ]
-    of_dense = f", {' and '.join(shares)} of the dense model's" if shares else ""
-    return (
-        f"Ensemble '{made.name}': {members} member{'s' if members != 1 else ''} by "
-        f"{made.recipe.method}, {made.recipe.combine}{of_dense}"
-    )
-
-
 def front_html(front: "Front") -> str:
     """Returns a front as HTML: its picture, and a small table of its picks."""
     split = split_of(front)

@@ -23,6 +23,7 @@ TOP = {
     "plan",
     "init",
     "listing",
+    "starting",
     "dtypes",
     "doctor",
     "controls",
@@ -30,6 +31,7 @@ TOP = {
     "console",
     "summary",
     "many",
+    "front_table",
     "finished",
     "provisional",
     "measured",
@@ -151,7 +153,7 @@ def test_who_may_use_which_library(path):
     own, used = unit(name_of(path)), outside(path)
     if own in ("search", "report"):
         assert not used & {"torch", "transformers", "ray"}
-    if own not in ("config", "sections", "settings", "wording", "folder", "init"):
+    if own not in ("config", "sections", "settings", "wording", "folder", "starting"):
         assert not used & {"pydantic", "yaml"}
     if "ray" in used:
         assert path.name == "ray_pool.py"

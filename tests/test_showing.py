@@ -71,11 +71,8 @@ def test_a_run_its_configuration_and_its_ensemble_are_short(tiny_config):
     assert repr(run.config.objectives[0]) == "Part('kl')"
     assert repr(run.config.search) == "SearchConfig(algorithm=Part('nsga2', pop_size=4), n_eval=12)"
     made = run.ensemble("greedy", budget=None, size=2)
-    assert re.fullmatch(
-        r"Ensemble 'greedy-probability': \d members? by greedy, probability, FLOPs \d+% and "
-        r"parameters \d+% of the dense model's",
-        repr(made),
-    )
+    assert re.match(r"Ensemble 'greedy-probability': \d members?\. \w", repr(made))
+    assert len(repr(made)) < 300
     assert "<svg" in run._repr_html_() and run.export(run.front[1], verify=False).params > 0
 
 

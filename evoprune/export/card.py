@@ -197,6 +197,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if ours else None
 
 
+def record_error(folder: Path, error: float) -> None:
+    """Writes into the record of an export how far verification found it from what was searched."""
+    record = read_record(folder) or {}
+    text = json.dumps(record | {"max_error": error}, indent=1, allow_nan=False, ensure_ascii=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
 def check_target(folder: Path) -> None:
     """Checks that a folder may be written: absent, empty, or an export and nothing but that.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from evoprune.errors import ExportError
 from evoprune.export.beside import carry_over
-from evoprune.export.card import Card, check_target
+from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.decoder_card import linear_names, words
 from evoprune.export.heterogeneous import differ, layer_table
 from evoprune.export.homogeneous import shrink
@@ -76,6 +76,8 @@ def export_pattern(
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, space, pattern, *made).write(folder)
         error = _verified(subject, source, rung, folder, tokens) if verify else None
+        if error is not None:
+            record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from evoprune.costs import CostTable, Row
 from evoprune.errors import ExportError
 from evoprune.evaluation.realise import Realised
-from evoprune.export.card import Card, check_target
+from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.head_card import words
 from evoprune.export.measure_head import measure_head
 from evoprune.export.order import Order
@@ -229,6 +229,8 @@ def export_head(
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, subject.space, subject.pattern, *made).write(folder)
         error = _verified(subject, rung, folder, config, tensors) if verify else None
+        if error is not None:
+            record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
 

@@ -15,6 +15,7 @@ from shared import lines_of
 
 from evoprune.errors import ExportError, ModelError
 from evoprune.export import head as module
+from evoprune.export.card import read_record
 from evoprune.export.export import Exported, Source
 from evoprune.export.head import HeadSubject, build, export_head
 from evoprune.export.measure_head import measure_head, peak_bytes
@@ -87,6 +88,7 @@ def test_a_fresh_process_finds_the_same_logits(fires, alone, tmp_path: Path):
         done = export(subject, tmp_path / rung, verify=True)
         assert done.rung == rung
         assert done.max_error is not None and 0 <= done.max_error < 1e-5
+        assert read_record(done.path)["max_error"] == done.max_error
         assert sorted(path.name for path in done.path.iterdir()) == [
             "README.md",
             "config.json",
