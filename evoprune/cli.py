@@ -10,6 +10,7 @@ import typer
 
 from evoprune import __version__
 from evoprune.errors import EvopruneError
+from evoprune.registry import kinds
 
 app = typer.Typer(
     name="evoprune",
@@ -83,10 +84,12 @@ def search(
 
     with _Interrupts():
         if seeds is None:
-            run_search(config, _settings(overrides, plugin))
+            runs = [run_search(config, _settings(overrides, plugin))]
         else:
             runs = search_seeds(config, _settings(overrides, plugin), seeds_of(seeds))
             _table(*compare([run.folder.path for run in runs]))
+    if any(run.failed for run in runs):
+        raise typer.Exit(1)  # said above; a script that goes on with the model must not
 
 
 @app.command()
@@ -98,10 +101,14 @@ def front(
     from evoprune.errors import ConfigError, did_you_mean
     from evoprune.many import compare
     from evoprune.many import merged as merge
+    from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
     merged = merge(runs)
+    if is_provisional(merged):
+        split = "search"
+        print(NOTE)
     columns = [f"{split}_{goal}" for goal in merged.goals]
     known = merged.columns()
     names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
@@ -143,11 +150,14 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
     if every and pick:
         raise ConfigError("Both --all and --pick are given.", "Leave one of them out.")
     found = Run.load(run)
+    if is_provisional(found.front):
+        print(NOTE)
     picks = [point.id for point in found.front] if every else pick or ["balanced"]
     if output is not None and len(picks) > 1:
         raise ConfigError(
@@ -232,22 +242,25 @@ def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugi
 @app.command("ls")
 def list_parts(
     what: Annotated[
-        str,
+        str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(kinds())}.")
+    ] = None,
+    subject: Annotated[
+        str | None,
         typer.Argument(
-            help="sites, spaces, experiments, objectives, algorithms, samplers, families, data "
-            "or tasks."
+            metavar="[MODEL|CONFIG|KEY]", help="For sites: whose. For keys: how they begin."
         ),
-    ],
-    config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG|MODEL]", help="For sites: whose.")
     ] = None,
     plugin: Plugins = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page.")] = False,
 ) -> None:
-    """List what can be named in a configuration."""
-    from evoprune.plan import listing
+    """List what can be named in a configuration; without KIND, what can be listed."""
+    from evoprune import listing
 
-    header, rows = listing(what, config, plugin or [])
-    _table(header, rows)
+    header, rows = listing.listing(what, subject, plugin or [])
+    if markdown:
+        print(listing.markdown(what, header, rows), end="")
+    else:
+        _table(header, rows)
 
 
 @app.command()

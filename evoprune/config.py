@@ -2,342 +2,86 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from evoprune.constraints import parse_constraints
+from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
-from evoprune.genes import GeneSpec, build_space
-from evoprune.registry import DATA, Registry
-from evoprune.settings import apply_overrides, read_yaml
+from evoprune.registry import Registry
+from evoprune.sections import (
+    SIZES,
+    CalibrationConfig,
+    DataConfig,
+    ExportConfig,
+    ModelConfig,
+    Part,
+    RungConfig,
+    SearchConfig,
+    Section,
+    SpaceConfig,
+    SplitConfig,
+    WorkersConfig,
+    load_data,
+    load_space,
+)
+from evoprune.settings import PARTS, apply_overrides, joined, read_yaml
 from evoprune.shipped import find
 from evoprune.space import Site, Space
+from evoprune.tying import homogeneous_part
 from evoprune.wording import explained, plainly
 
-Count = Annotated[int, Field(ge=1)]
 EXECUTION = {"workers", "controls", "export", "loggers", "output"}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _holds_nan(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_holds_nan, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_nan, value))
-    return isinstance(value, float) and math.isnan(value)
-
-
-class Part(_Section):
-    """A registered part by name, with its options: ``kl`` or ``{type: cvar_kl, alpha: 0.2}``."""
-
-    type: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"type": value}
-        if isinstance(value, Mapping) and set(value) != {"type", "options"}:
-            own = {"type": value["type"]} if "type" in value else {}
-            return {**own, "options": {key: value[key] for key in value if key != "type"}}
-        return value
-
-    @field_validator("options")
-    @classmethod
-    def _no_nan(cls, options: dict[str, Any]) -> dict[str, Any]:
-        if name := next((name for name, value in options.items() if _holds_nan(value)), None):
-            raise ValueError(f"{name} is not a number")
-        return options
-
-    def plain(self) -> dict[str, Any]:
-        """Returns the part as it would be written in YAML."""
-        return {"type": self.type, **self.options}
-
-
-class ModelConfig(_Section):
-    """Which model is pruned, and how it is loaded (Hugging Face's words).
-
-    A model that is no Hugging Face model comes from a ``factory``: a shipped backbone's name, or
-    ``package.module:function``, with ``weights`` as safetensors. ``options`` are the family's.
-    ``device_map: balanced`` spreads the blocks over all GPUs that a worker sees (``num_gpus``);
-    ``streamed`` keeps them in the machine's memory and brings each to the device once for as many
-    candidates as ``workers.boundary_mb`` has room for.
-    """
-
-    name_or_path: str = Field(default="", validate_default=False)
-    factory: str | None = None
-    weights: str | None = None
-    options: dict[str, Any] = {}
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    device: str = "cpu"
-    device_map: Literal["balanced", "streamed"] | None = None
-    trust_remote_code: bool = False
-    family: str = "auto"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "ModelConfig":
-        if bool(self.name_or_path) == bool(self.factory):
-            raise ValueError("it needs either name_or_path or factory")
-        if self.device_map == "balanced" and self.device != "cuda":
-            raise ValueError("device_map: balanced spreads a model over GPUs: set device: cuda")
-        return self
-
-    @property
-    def label(self) -> str:
-        """What the model is called."""
-        return self.name_or_path or str(self.factory)
-
-
-class CalibrationConfig(_Section):
-    """How the calibration set is picked from the pool of the search split."""
-
-    sampler: Part = Part(type="ccds")
-    samples: Count = 48
-    clusters: Count = 8
-    pool: Count | None = None
-    seed: int = 0
-
-
-class RungConfig(_Section):
-    """A nested slice of the calibration set, and the share of candidates that goes on from it.
-
-    ``positions_per_example`` scores only so many evenly spaced positions of each example: the
-    blocks run on all of them, the head only there.
-    """
-
-    samples: Count
-    keep: float | None = Field(default=None, gt=0, lt=1)
-    positions_per_example: Count | None = None
-
-    def shares_rows(self, before: "RungConfig") -> bool:
-        """Returns whether this rung only adds rows to those of the one before it."""
-        return self.positions_per_example == before.positions_per_example
-
-
-SIZES = ("n_eval", "n_gen", "tokens", "seconds", "patience")
-
-
-class SearchConfig(_Section):
-    """The algorithm, its budget and its seed (pymoo's words).
-
-    The first bound that is reached ends the search: evaluations, generations, dense-equivalent
-    tokens, seconds, or generations without a larger hypervolume (``patience``).
-    """
-
-    algorithm: Part = Part(type="surrogate_nsga2")
-    n_eval: Count | None = None
-    n_gen: Count | None = None
-    tokens: float | None = Field(default=None, gt=0)
-    seconds: float | None = Field(default=None, gt=0)
-    patience: Count | None = None
-    seed: int = Field(default=0, ge=0)
-    warm_starts: tuple[str, ...] = ("dense", "uniform", "last_k")
-
-    @model_validator(mode="after")
-    def _some_end(self) -> "SearchConfig":
-        if all(getattr(self, size) is None for size in SIZES):
-            raise ValueError("a search needs an end: set n_eval or n_gen")
-        return self
-
-
-class SplitConfig(_Section):
-    """How much of a split is scored."""
-
-    samples: Count = 96
-
-
-class ExportConfig(_Section):
-    """What is exported when the search has ended."""
-
-    picks: tuple[str, ...] = ("balanced",)
-    verify: bool = True
-
-
-class WorkersConfig(_Section):
-    """Who evaluates: this process, or Ray actors on this machine or a cluster.
-
-    ``num_cpus``, ``num_gpus`` and ``resources`` are what Ray sets aside for each actor
-    (``num_cpus`` is its ``threads`` by default); ``runtime_env`` is passed to it as it is.
-    ``boundary_mb`` bounds the states between blocks that each keeps for candidates that begin
-    alike; with 0 they share nothing.
-    """
-
-    backend: Literal["auto", "local", "ray"] = "auto"
-    count: Count | Literal["auto"] = "auto"
-    threads: Count = 1
-    num_cpus: float | None = Field(default=None, gt=0)
-    num_gpus: float = Field(default=0, ge=0)
-    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
-    address: str | None = None
-    timeout_s: float | None = Field(default=None, gt=0)
-    boundary_mb: int = Field(default=512, ge=0)
-    runtime_env: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _only_ray_can(self) -> "WorkersConfig":
-        asked = [name for name in ("address", "timeout_s", "runtime_env") if getattr(self, name)]
-        if self.backend == "local" and asked:
-            raise ValueError(f"{asked[0]} needs backend: ray")
-        if self.resources and not self.address:
-            raise ValueError("resources are those of a cluster: give its address")
-        if {"CPU", "GPU", "memory"} & set(self.resources):
-            raise ValueError("resources are named by a cluster; CPU and GPU are num_cpus, num_gpus")
-        return self
-
-    @property
-    def in_ray(self) -> bool:
-        """Whether only Ray can do what is asked, however many workers there are."""
-        return bool(self.address or self.timeout_s or self.runtime_env) or self.backend == "ray"
-
-
-class SpaceConfig(_Section):
-    """A search space: rules that turn a model's sites into genes."""
-
-    family: str
-    genes: tuple[GeneSpec, ...] = Field(min_length=1)
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
-    name: str = "custom"
-
-    def build(self, sites: Sequence[Site]) -> Space:
-        """Returns the space over a model's sites.
-
-        Raises:
-            SpaceError: a rule matches nothing, or no gene remains.
-        """
-        return build_space(self.name, sites, self.genes, self.include, self.exclude)
-
-
-def _load_space(value: Any) -> Any:
-    """A space is named (``decoder/depth``), a path, a mapping, or a named one with changes."""
-    if isinstance(value, str):
-        return {"name": value, **_read_space(value)}
-    if isinstance(value, Mapping) and "base" in value:
-        changes = {key: entry for key, entry in value.items() if key != "base"}
-        return {"name": value["base"], **_read_space(str(value["base"])), **changes}
-    return value
-
-
-def _read_space(name: str) -> dict[str, Any]:
-    return read_yaml(find(name if name.endswith(".yaml") else f"search_spaces/{name}.yaml"))
-
-
-def _load_data(value: Any) -> Any:
-    """Data are a path, a mapping, or a path with changes (``base``)."""
-    if isinstance(value, str):
-        return read_yaml(find(value))
-    if isinstance(value, Mapping) and "base" in value:
-        changes = {key: entry for key, entry in value.items() if key != "base"}
-        return {**read_yaml(find(str(value["base"]))), **changes}
-    return value
-
-
-def with_source(section: Any, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a ``data`` section whose examples come from another source, cut as it says.
-
-    Args:
-        section: what a person wrote, if anything.
-        source: type and options of the source.
-    """
-    found = _load_data(section or {})
-    if not isinstance(found, Mapping):
-        return found  # type: ignore[no-any-return]
-    named = {"source", "type"} & set(found)
-    own = {key: found[key] for key in found if key in DataConfig.model_fields or not named}
-    return {**own, "source": dict(source)}
-
-
-class DataConfig(_Section):
-    """Where examples come from, how they are cut and how they are split."""
-
-    source: Part
-    fractions: dict[str, float] = {"search": 0.6, "validation": 0.2, "report": 0.2}
-    chunk_tokens: Annotated[int, Field(ge=8)] = 128
-    max_chunks_per_document: Count | None = 4
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "source" not in value:
-            if "type" not in value:
-                choices = ", ".join(DATA.names())
-                raise ConfigError("The setting 'data.type' is missing.", f"Add it: {choices}.")
-            own = {key: value[key] for key in value if key in cls.model_fields}
-            source = {key: value[key] for key in value if key not in cls.model_fields}
-            cls._check_options(source)
-            return {"source": source, **own}
-        return value
-
-    @classmethod
-    def _check_options(cls, source: Mapping[str, Any]) -> None:
-        """Refuses what neither this section nor the source knows; near misses may be of either."""
-        if source["type"] not in DATA.names():
-            return  # a plug-in may add it, or what builds it refuses it
-        made = DATA.load(source["type"])
-        known = {"type", *(f.name for f in fields(made))} if is_dataclass(made) else set(source)
-        for name in source:
-            if name not in known:
-                raise ConfigError(
-                    f"There is no setting 'data.{name}'.",
-                    did_you_mean(name, known | {*cls.model_fields} - {"source"}),
-                )
-
-    @model_validator(mode="after")
-    def _three_splits(self) -> "DataConfig":
-        missing = {"search", "validation", "report"} - set(self.fractions)
-        strange = set(self.fractions) - {"training", "search", "validation", "report"}
-        if strange:
-            raise ValueError(f"there is no split '{min(strange)}'")
-        shares = self.fractions.values()
-        if missing or min(shares) < 0 or sum(shares) > 1 + 1e-9:
-            raise ValueError("it needs search, validation and report: shares that sum to <= 1")
-        return self
-
-
-class Config(_Section):
+class Config(Section):
     """One experiment. Everything but ``EXECUTION`` says what is searched and names the run;
     those sections may change between one call and the next.
     """
 
     model: ModelConfig
-    data: Annotated[DataConfig, BeforeValidator(_load_data)]
+    """Which model is pruned."""
+    data: Annotated[DataConfig, BeforeValidator(load_data)]
+    """Examples, and their splits."""
     task: Part = Part(type="causal_lm")
+    """What the model is for (`ls tasks`)."""
     calibration: CalibrationConfig = CalibrationConfig()
+    """How the calibration set is picked."""
     rungs: tuple[RungConfig, ...] = ()
+    """Cheap looks first: slices of the calibration set, and who goes on from each."""
     criterion: Part = Part(type="activation")
+    """Ranks the units inside a site (`ls criteria`)."""
     adapt: Part | None = None
-    space: Annotated[SpaceConfig, BeforeValidator(_load_space)]
+    """Mends what stays after a cut, without training (`ls adapts`)."""
+    space: Annotated[SpaceConfig, BeforeValidator(load_space)]
+    """What may be removed (`ls spaces`)."""
     objectives: tuple[Part, ...] = Field(min_length=1)
+    """What is traded off (`ls objectives`); two or three of them."""
     columns: tuple[Part, ...] | None = None
-    constraints: dict[str, str | float] = {}
+    """Objectives measured for the front beside those searched; by default what the task has."""
+    constraints: dict[str, str | float] = Field(default={})
+    """Bounds on costs and objectives, such as `{params: "<=70%"}`."""
     search: SearchConfig
+    """The algorithm and its budget."""
     validation: SplitConfig = SplitConfig()
+    """The split that re-scores the front."""
     report: SplitConfig = SplitConfig()
+    """The split that is read once, for the report."""
     controls: tuple[str, ...] = ("uniform", "last_k", "greedy", "random")
+    """Simple ways to prune that the search is compared with (`ls controls`); `[]`: none."""
     export: ExportConfig = ExportConfig()
+    """What is exported at the end."""
     workers: WorkersConfig = WorkersConfig()
+    """Who evaluates."""
     loggers: tuple[Part, ...] = ()
+    """Who is told of the course of a search (`ls loggers`)."""
     plugins: tuple[str, ...] = ()
+    """Python files that register parts of your own."""
     output: str = Field(default="runs/{name}", min_length=1)
+    """The run folder; `{name}` is what the file is called."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
@@ -354,6 +98,7 @@ class Config(_Section):
             if any(entry in listed[:i] for i, entry in enumerate(listed)):
                 raise ValueError(f"an entry stands twice in {where}")
         parse_constraints(self.constraints)
+        asked_rung(self.constraints)
         self._check_rungs()
         return self
 
@@ -379,6 +124,15 @@ class Config(_Section):
         if scored != sorted(scored):
             raise ValueError("a rung cannot score fewer positions_per_example than the one before")
 
+    def space_over(self, sites: Sequence[Site]) -> Space:
+        """Returns the space that is searched over a model's sites: what reaches the rung asked for.
+
+        Raises:
+            SpaceError: a rule matches nothing, no gene remains, or no pattern reaches the rung.
+        """
+        space = self.space.build(sites)
+        return homogeneous_part(space) if asked_rung(self.constraints) else space
+
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
         plain = json.loads(self.model_dump_json(exclude=EXECUTION))
@@ -390,6 +144,9 @@ class Config(_Section):
             # A run that began before there was such a setting goes on.
             if rung["positions_per_example"] is None:
                 rung.pop("positions_per_example")
+        for gene in plain["space"]["genes"]:
+            if not gene["at_least"]:
+                gene.pop("at_least")
         return dict(plain)
 
     def execution(self) -> dict[str, Any]:
@@ -425,7 +182,7 @@ def load_config(
         settings, stem = dict(source), "run"
     else:
         path = find(str(source))
-        settings = read_yaml(path)
+        settings = _of_run(path, read_yaml(path))
         stem = path.parent.name if path.stem == "config" else path.stem
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
@@ -443,6 +200,26 @@ def load_config(
         return Config.model_validate(settings)
     except ValidationError as error:
         raise explained(error, Config) from error
+
+
+def _of_run(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings in a file; those of a run's own config.yaml go on with that run.
+
+    Raises:
+        ConfigError: a run's parts are damaged.
+    """
+    if set(settings) != PARTS:
+        return settings
+    try:
+        whole = joined(settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"'{path}' is a run's configuration, and damaged: {type(error).__name__}: {error}.",
+            "Restore it, or start from the file that the run was begun with.",
+        ) from error
+    # Beside a journal it names that run, wherever the folder was moved; a copy names a new one.
+    in_run = path.name == "config.yaml" and (path.parent / "journal.jsonl").is_file()
+    return {**whole, "output": str(path.parent) if in_run else "runs/{name}"}
 
 
 def build(registry: Registry, part: Part, **given: Any) -> Any:

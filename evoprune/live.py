@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evoprune.config import Part, with_source
 from evoprune.data.memory import DocumentsInMemory, ImagesInMemory, in_memory
 from evoprune.errors import ConfigError, ModelError
 from evoprune.objectives.function import FunctionObjective, handed_over
+from evoprune.sections import Part, with_source
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Looks before leaping: what a search would take, what it would calibrate on, what there is."""
+"""Looks before leaping: what a search would take and what it would calibrate on."""
 
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,7 @@ import numpy as np
 from evoprune import arithmetic
 from evoprune.config import Config, load_config
 from evoprune.console import Console
-from evoprune.errors import ConfigError, did_you_mean
-from evoprune.registry import REGISTRIES, load_plugin
-from evoprune.shipped import resolved, shipped
+from evoprune.registry import load_plugin
 
 if TYPE_CHECKING:
     from evoprune.session import Session
@@ -272,72 +270,3 @@ def clusters(config: str | Path, overrides: Sequence[str] = ()) -> tuple[list[st
             ]
         )
     return ["cluster", "pool", "picked", "purity", "dense nll", "nearest to the centroid"], rows
-
-
-def listing(what: str, config: str | None, plugins: Sequence[str]) -> tuple[list[str], Rows]:
-    """Returns the parts of a kind, with their options and first line of documentation.
-
-    Raises:
-        ConfigError: there is no such kind of part.
-    """
-    for plugin in plugins:
-        load_plugin(plugin)
-    if what == "sites":
-        return ["site", "kind", "units", "parent", "parameters"], _sites(config)
-    if what in ("spaces", "experiments"):
-        pattern = "search_spaces/*/*.yaml" if what == "spaces" else "experiments/*/config.yaml"
-        names = shipped(pattern)
-        if what == "spaces":
-            names = [n.removeprefix("search_spaces/").removesuffix(".yaml") for n in names]
-        return [what.removesuffix("s")], [[name] for name in names]
-    if what not in REGISTRIES:
-        raise ConfigError(
-            f"There is nothing called '{what}' to list.",
-            did_you_mean(what, [*REGISTRIES, "sites", "spaces", "experiments"]),
-        )
-    registry = REGISTRIES[what]
-    rows = []
-    for name in registry.names():
-        part = registry.load(name)
-        text = " ".join((part.__doc__ or "").split("\n\n")[0].split())
-        text = text.removeprefix(f"``{name}``: ")
-        options = ""
-        if is_dataclass(part):
-            options = ", ".join(f.name for f in fields(part) if f.init)
-        goal = getattr(part, "goal", "")
-        rows.append([name, goal, options, text] if what == "objectives" else [name, options, text])
-    header = ["name", "goal", "options", "what"] if what == "objectives" else ["name", "options"]
-    if what == "starts":  # a configuration names them without options
-        return ["name", "what"], [[name, text] for name, _, text in rows]
-    return (header if what == "objectives" else [*header, "what"]), rows
-
-
-def _sites(config: str | None) -> Rows:
-    from evoprune.evaluation.prepare import open_experiment
-    from evoprune.families.load import family_of, load_model
-
-    if config is None:
-        raise ConfigError(
-            "Whose sites?", "Name a configuration or a model folder: evoprune ls sites MODEL."
-        )
-    if config.endswith(".yaml"):
-        checked = load_config(config)
-        for plugin in checked.plugins:
-            load_plugin(plugin)
-        opened = open_experiment(checked)
-        family, model = opened.family, opened.model
-    else:
-        model = load_model(resolved(config))
-        family = family_of(model)
-    table = family.table(model, 1)
-    under: dict[str, float] = {}
-    for row in table.tensors():
-        size = float(np.prod([sum(part.size for part in dim) for dim in row.dims]))
-        for gate in row.gates:
-            under[gate] = under.get(gate, 0.0) + size
-    sites = family.sites(model)
-    for site in reversed(sites):
-        if site.parent is not None and site.kind in ("attn", "mlp"):
-            under[site.parent] = under.get(site.parent, 0.0) + under.get(site.name, 0.0)
-    counts = {name: f"{count:,.0f}" for name, count in under.items()}
-    return [[s.name, s.kind, str(s.units), s.parent or "", counts.get(s.name, "")] for s in sites]

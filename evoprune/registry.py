@@ -27,11 +27,15 @@ class Registry:
         kind: the word for one part, used in messages.
         group: the entry-point group that adds parts to it.
         entries: built-in names and where they live (``"module:attribute"``).
+        purpose: what its parts are for, in a line for ``evoprune ls``.
     """
 
-    def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, group: str, entries: Mapping[str, str], purpose: str = ""
+    ) -> None:
         self.kind = kind
         self.group = group
+        self.purpose = purpose
         self._entries: dict[str, str | Any] = dict(entries)
         self._entry_points_read = False
 
@@ -105,6 +109,7 @@ CRITERIA = Registry(
         "random": "evoprune.criteria.random:Random",
         "taylor": "evoprune.criteria.taylor:Taylor",
     },
+    purpose="rank the units inside a site",
 )
 DATA = Registry(
     "data source",
@@ -118,6 +123,7 @@ DATA = Registry(
         "digits": "evoprune.data.image_sources:DigitsSource",
         "npz": "evoprune.data.image_sources:NpzSource",
     },
+    purpose="where examples come from",
 )
 _OBJECTIVES = {
     "token_accuracy": "quality:TokenAccuracy",
@@ -140,6 +146,7 @@ OBJECTIVES = Registry(
     "objective",
     "evoprune.objectives",
     {name: f"evoprune.objectives.{place}" for name, place in _OBJECTIVES.items()},
+    purpose="what is traded off",
 )
 FAMILIES = Registry(
     "family",
@@ -148,11 +155,13 @@ FAMILIES = Registry(
         "decoder": "evoprune.families.decoder:Decoder",
         "sparse_head": "evoprune.families.sparse_head.family:SparseHead",
     },
+    purpose="how networks are taken apart",
 )
 BACKBONES = Registry(
     "backbone",
     "evoprune.backbones",
     {"digits": "evoprune.families.sparse_head.backbone:train_digits_backbone"},
+    purpose="shipped networks that heads are put on",
 )
 TASKS = Registry(
     "task",
@@ -161,6 +170,7 @@ TASKS = Registry(
         "causal_lm": "evoprune.tasks.causal_lm:CausalLM",
         "classification": "evoprune.tasks.classification:Classification",
     },
+    purpose="what networks are for",
 )
 # Simple ways to prune: each is a warm start, an algorithm and a control.
 _RULES = {
@@ -188,6 +198,7 @@ ALGORITHMS = Registry(
         "evop_corrected": "evoprune.search.evop:EvopCorrected",
         **_RULES,
     },
+    purpose="what proposes candidates",
 )
 STARTS = Registry(
     "warm start",
@@ -197,11 +208,13 @@ STARTS = Registry(
         "greedy": "evoprune.search.algorithms:Greedy",
         **_RULES,
     },
+    purpose="where a search starts",
 )
 ADAPTS = Registry(
     "recovery",
     "evoprune.adapts",
     {"bias_compensation": "evoprune.recover.bias:BiasCompensation"},
+    purpose="mend what stays after a cut",
 )
 SAMPLERS = Registry(
     "calibration sampler",
@@ -212,6 +225,7 @@ SAMPLERS = Registry(
         "first": "evoprune.calibration.samplers:First",
         "evop": "evoprune.calibration.samplers:Evop",
     },
+    purpose="pick the calibration set",
 )
 
 LOGGERS = Registry(
@@ -223,6 +237,7 @@ LOGGERS = Registry(
         "tensorboard": "evoprune.loggers:TensorBoard",
         "wandb": "evoprune.loggers:WandB",
     },
+    purpose="are told of the course of a search",
 )
 
 REGISTRIES = {
@@ -238,6 +253,21 @@ REGISTRIES = {
     "samplers": SAMPLERS,
     "starts": STARTS,
 }
+
+# What ``evoprune ls`` can list beside the parts of a registry.
+OTHERS = {
+    "controls": "what a search is compared with",
+    "experiments": "configurations that ship",
+    "keys": "every key of a configuration, its default and meaning (or `ls keys search.`)",
+    "sites": "the prunable places of a model (`ls sites MODEL` or `ls sites CONFIG`)",
+    "spaces": "what may be removed",
+}
+
+
+def kinds() -> dict[str, str]:
+    """Returns what can be listed, with a line on each, in alphabetical order."""
+    purposes = {name: registry.purpose for name, registry in REGISTRIES.items()}
+    return dict(sorted({**purposes, **OTHERS}.items()))
 
 
 def load_plugin(path: str | Path) -> None:

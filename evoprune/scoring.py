@@ -1,7 +1,7 @@
 """From what a search found to a front: re-scored on validation, filtered, read on report."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +38,42 @@ class Scorer:
         self, problem: Problem, archive: Archive, calibration: Path, rung: int, judge: "Judge"
     ) -> None:
         self._problem, self._archive, self._rung, self._judge = problem, archive, rung, judge
+        self._known: dict[str, dict[str, float]] = {}  # intervals and quality by the pattern's id
         self._scales = {
             prefix: Scale.load(calibration / f"{split}.safetensors")
             for prefix, split in SPLIT_OF.items()
         }
 
     def front(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
-        """Returns the points that are still non-dominated on validation, in a fixed order.
+        """Returns the points of one set that are still non-dominated (``fronts``)."""
+        return self.fronts({origin: patterns})[origin]
 
-        The order is by the objectives on validation, then by id. What is there no better than
-        knowing frequencies only has no place on a front (``evoprune.quality``).
+    def fronts(self, found: Mapping[str, Sequence[Pattern]]) -> dict[str, list[FrontPoint]]:
+        """Returns for each set the points that are still non-dominated on validation.
+
+        All sets are scored in one request a split, so that every worker has something to do, what
+        begins alike is run once, and a pattern of several sets is scored once. Points are ordered
+        by the objectives on validation, then by id. What is there no better than knowing
+        frequencies only has no place on a front (``evoprune.quality``).
 
         Args:
-            patterns: what a search holds for its front.
-            origin: ``search``, or the control's name.
+            found: origin (``search``, or a control's name) → what it holds for its front.
         """
+        if not any(found.values()):
+            return {origin: [] for origin in found}
+        corners = self._problem.space.patterns(self._problem.space.corners)
+        self._scored(
+            [*corners, *(p for patterns in found.values() for p in patterns)], "validation"
+        )
+        kept = {origin: self._kept(patterns) for origin, patterns in found.items()}
+        self._scored([*corners, *(p for patterns in kept.values() for p in patterns)], "report")
+        return {origin: self.points(patterns, origin) for origin, patterns in kept.items()}
+
+    def _scored(self, patterns: Sequence[Pattern], split: str) -> list[Evaluation]:
+        return self._archive.get(list(dict.fromkeys(patterns)), split, tables=True)
+
+    def _kept(self, patterns: Sequence[Pattern]) -> list[Pattern]:
+        """Returns what no other of them dominates on validation, in a fixed order."""
         if not patterns:
             return []
         validation = self._archive.get(patterns, "validation", tables=True)
@@ -63,7 +84,7 @@ class Scorer:
         F[(ceilings <= F).any(axis=1)] = np.nan
         kept = [int(i) for i in np.flatnonzero(nondominated(F))]
         kept.sort(key=lambda i: (*F[i].tolist(), patterns[i].id))
-        return self.points([patterns[i] for i in kept], origin)
+        return [patterns[i] for i in kept]
 
     def points(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
         """Returns a point for each pattern with its values on all three splits."""
@@ -78,9 +99,11 @@ class Scorer:
             values: dict[str, float] = dict(counted[i])
             for prefix, found in evaluations.items():
                 values |= {f"{prefix}_{name}": value for name, value in found[i].values.items()}
-            values |= self._intervals(evaluations["report"][i])
-            for prefix, found in evaluations.items():
-                values |= self._quality(prefix, found[i])
+            if pattern.id not in self._known:
+                self._known[pattern.id] = self._intervals(evaluations["report"][i])
+                for prefix, found in evaluations.items():
+                    self._known[pattern.id] |= self._quality(prefix, found[i])
+            values |= self._known[pattern.id]
             made.append(FrontPoint(pattern.id, pattern.to_json(), values, origin, rungs[i]))
         return made
 

@@ -10,22 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import SIZES, Config, Part, build
+from evoprune.config import Config, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
 from evoprune.data.examples import Scale
-from evoprune.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.errors import RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import SPLITS, prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
 from evoprune.export.order import exporter_of
 from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
+from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
-from evoprune.objectives.function import FunctionObjective, find
+from evoprune.measured import check_costs, check_dense, check_task, measures
+from evoprune.objectives.function import FunctionObjective
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
 from evoprune.quality import zeros
@@ -44,6 +46,7 @@ from evoprune.search.loop import Budget, Rung
 from evoprune.search.problem import Problem
 from evoprune.search.repair import check_budgets
 from evoprune.search.warm import Allowance, Warm, start, warmed
+from evoprune.sections import SIZES, Part
 from evoprune.space import Space
 
 
@@ -138,7 +141,8 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     _check_blocks(config)
-    objectives, measures = _measures(config, live.objectives)
+    objectives, measured = measures(config, live.objectives)
+    check_task(config, objectives)
     if config.model.trust_remote_code:
         console.say(
             f"warning   model.trust_remote_code: code that comes with {config.model.label} runs "
@@ -146,6 +150,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         )
     folder = RunFolder(config.output)
     folder.claim()
+    refuse_to_shrink(folder, config)
     console.log_to(folder.log)
     journal = folder.open_journal(config)
     try:
@@ -155,7 +160,9 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
             prepare(config, folder, console.say, live)
         elif live.model is not None:
             _check_same_model(config, folder, manifest, live.model)
-        spec, problem = _problem(config, folder, objectives, measures)
+        spec, problem = _problem(config, folder, objectives, measured)
+        check_costs(objectives, problem.table)
+        check_dense(folder, measured, spec.required)
         for rule in _by_blocks(config).values():
             rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
@@ -226,38 +233,11 @@ def _check_same_model(
         )
 
 
-def _measures(
-    config: Config, handed: Mapping[str, FunctionObjective]
-) -> tuple[dict[str, Objective], dict[str, Objective]]:
-    """Returns the objectives, and all that is measured: they, then the columns beside them."""
-    task = build(TASKS, config.task)
-    if any(rung.positions_per_example for rung in config.rungs) and not hasattr(task, "spaced"):
-        raise ConfigError(
-            f"The task '{config.task.type}' scores examples as a whole: there are no positions to "
-            "choose from.",
-            "Leave positions_per_example out of `rungs`, and lower `samples` instead.",
-        )
-    objectives = {part.type: find(part, handed) for part in config.objectives}
-    columns = config.columns
-    if columns is None:
-        columns = tuple(Part(type=name) for name in (*task.objectives, *task.costs))
-    beside = {p.type: find(p, handed) for p in columns if p.type not in objectives}
-    for name, made in {**objectives, **beside}.items():
-        strange = set(getattr(made, "passes", ())) - {*task.passes}
-        if strange and name in objectives:
-            raise ConfigError(
-                f"The objective '{name}' reads the pass '{min(strange)}', which the task "
-                f"'{config.task.type}' does not make.",
-                f"It makes: {', '.join(task.passes)}.",
-            )
-    return objectives, {**objectives, **beside}
-
-
 def _problem(
     config: Config,
     folder: RunFolder,
     objectives: Mapping[str, Objective],
-    measures: Mapping[str, Objective],
+    measured: Mapping[str, Objective],
 ) -> tuple[WorkerSpec, Problem]:
     """Returns what the workers need to know, and what is searched."""
     manifest = folder.read_manifest() or {}
@@ -269,7 +249,7 @@ def _problem(
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
     model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    space = config.space.build(family.sites(model))
+    space = config.space_over(family.sites(model))
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
         folder=str(folder.path.resolve()),
@@ -277,14 +257,14 @@ def _problem(
         task=config.task.plain(),
         objectives=[
             options.get(name, {"type": name})
-            for name, objective in measures.items()
+            for name, objective in measured.items()
             if not isinstance(objective, CostObjective)
         ],
-        functions={n: o for n, o in measures.items() if isinstance(o, FunctionObjective)},
+        functions={n: o for n, o in measured.items() if isinstance(o, FunctionObjective)},
         required=tuple(
             name
             for name in dict.fromkeys((*objectives, *config.constraints))
-            if name in measures and not isinstance(measures[name], CostObjective)
+            if name in measured and not isinstance(measured[name], CostObjective)
         ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
@@ -305,8 +285,8 @@ def _problem(
     if _by_blocks(config):
         search = folder.calibration / "search.safetensors"
         hints = hints_of(config, folder.ranks, family, space, search)
-    zero = zero_of(folder, measures)
-    problem = Problem(space, table, objectives, constraints, measures, hints, zero)
+    zero = zero_of(folder, measured)
+    problem = Problem(space, table, objectives, constraints, measured, hints, zero)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem
@@ -368,18 +348,29 @@ def space_of(folder: RunFolder) -> Space:
         ) from error
 
 
+def problem_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Problem:
+    """Returns what a prepared run searches."""
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    return _problem(config, folder, *measures(config, live.objectives))[1]
+
+
 def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker:
     """Returns a worker, in this process, on a prepared run."""
     for plugin in config.plugins:
         load_plugin(plugin)
-    return Worker(_problem(config, folder, *_measures(config, live.objectives))[0])
+    return Worker(_problem(config, folder, *measures(config, live.objectives))[0])
 
 
 def worker_count(config: Config) -> int:
-    """Returns how many workers ``workers.count: auto`` means on this machine."""
+    """Returns how many workers are asked for; ``auto`` is as many as fit this machine."""
+    count = config.workers.count
+    return fitting(config) if count == "auto" else count
+
+
+def fitting(config: Config) -> int:
+    """Returns how many workers this machine has cores, and GPUs, for; at least one."""
     workers = config.workers
-    if workers.count != "auto":
-        return workers.count
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     room = cores / (workers.num_cpus or workers.threads)
@@ -390,9 +381,27 @@ def worker_count(config: Config) -> int:
     return max(1, int(room))
 
 
+def crowded(config: Config) -> str | None:
+    """Returns a warning where more workers are asked for than fit this machine, else None."""
+    workers, room = config.workers, fitting(config)
+    if workers.count == "auto" or workers.address or workers.backend == "local":
+        return None
+    if workers.count <= room:
+        return None
+    need = workers.num_cpus or workers.threads
+    return (
+        f"warning   workers.count={workers.count} asks for more than this machine has: {room} "
+        f"fit{'s' if room == 1 else ''} (each takes {need:g} core{'' if need == 1 else 's'}"
+        f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
+        f"each other"
+    )
+
+
 def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
     """Returns the workers that the configuration asks for."""
     workers, count = config.workers, worker_count(config)
+    if warning := crowded(config):
+        console.say(warning)
     if workers.backend == "local" or (count == 1 and not workers.in_ray):
         from evoprune.evaluation.local import LocalEvaluator
 

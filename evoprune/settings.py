@@ -1,7 +1,7 @@
 """Settings as they are written, in YAML files and overrides, before anything is validated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +101,38 @@ def _added(before: Any, value: Any, override: str) -> list[Any]:
                 "Write it like objectives+=[nll].",
             )
     return [*listed, *(entry for entry in value if entry not in listed)]
+
+
+# The two parts of a run's own config.yaml: what names the run, and what may change between calls.
+PARTS = {"identity", "execution"}
+
+
+def joined(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a run's own config.yaml holds in two parts.
+
+    Parts are written as a person would, with their options beside their type, so that overrides
+    find them where they are documented.
+
+    Raises:
+        KeyError, TypeError, ValueError: the parts are damaged.
+    """
+    settings, execution = dict(parts["identity"]), dict(parts["execution"])
+    for section in ("search", "model"):
+        settings[section] = {**settings[section], **execution.pop(section)}
+    plain: dict[str, Any] = _plainly({**settings, **execution})
+    data = plain["data"]
+    own = {name: value for name, value in data.items() if name != "source"}
+    if not own.keys() & data["source"].keys():
+        plain["data"] = {**data["source"], **own}
+    return plain
+
+
+def _plainly(value: Any) -> Any:
+    """Returns settings with every ``{type, options: {…}}`` as ``{type, …}``."""
+    if isinstance(value, list):
+        return [_plainly(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"type", "options"} and isinstance(value["options"], dict):
+        return {**value["options"], "type": value["type"]}
+    return {key: _plainly(entry) for key, entry in value.items()}

@@ -2,6 +2,7 @@
 
 import os.path
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from evoprune.errors import ConfigError, ModelError, did_you_mean
@@ -29,8 +30,7 @@ def find(name: str) -> Path:
     Raises:
         ConfigError: it is nowhere; names the nearest shipped file.
     """
-    path = Path(name).expanduser()
-    for candidate in [path] if path.is_absolute() else [root / path for root in roots()]:
+    for candidate in _places(name):
         # Unlike Path.exists, False also for what cannot be the name of a file, such as a novel.
         if os.path.exists(candidate):
             return candidate
@@ -42,20 +42,57 @@ def find(name: str) -> Path:
 def resolved(name_or_path: str) -> str:
     """Returns a model's name with a local or shipped folder made absolute, a hub id as it is.
 
+    What looks like a path is never looked for on the hub: ``./model``, ``a/b/c``, or ``a/b``
+    where there is a folder ``a``.
+
     Raises:
         ModelError: there is no such folder, and no hub id can be called so.
     """
-    path = Path(name_or_path).expanduser()
-    candidates = [path] if path.is_absolute() else [root / path for root in roots()]
-    for found in candidates:
+    for found in _places(name_or_path):
         if os.path.isdir(found):
             return str(found.resolve())
-    if not _HUB_ID.fullmatch(name_or_path):
+    if any(os.path.isfile(found) for found in _places(name_or_path)):
+        raise ModelError(
+            f"The model '{name_or_path}' is a file.", "Give the folder that it lies in."
+        )
+    owner, slash, _ = name_or_path.partition("/")
+    local = slash and any(os.path.isdir(found) for found in _places(owner))
+    if local or not _HUB_ID.fullmatch(name_or_path):
         raise ModelError(
             f"There is no model folder '{name_or_path}'.",
-            "Give a folder that `save_pretrained` wrote, or a hub id.",
+            near_folder(name_or_path) or "Give a folder that `save_pretrained` wrote, or a hub id.",
         )
     return name_or_path
+
+
+def near_folder(name: str) -> str | None:
+    """Returns a remedy that names an existing folder called much like one that does not exist."""
+    path = Path(name).expanduser()
+    for root in [Path("/")] if path.is_absolute() else roots():
+        whole = root / path
+        above = next((folder for folder in whole.parents if os.path.isdir(folder)), None)
+        if above is None:
+            continue
+        missing, *rest = whole.relative_to(above).parts
+        near = get_close_matches(missing, _folders(above), n=1, cutoff=0.6)
+        if near:
+            found = above / near[0]
+            found = found.joinpath(*rest) if os.path.isdir(found.joinpath(*rest)) else found
+            return f"Did you mean '{found if path.is_absolute() else found.relative_to(root)}'?"
+    return None
+
+
+def _folders(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _places(name: str) -> list[Path]:
+    """Returns where a file or folder of that name may lie, in order."""
+    path = Path(name).expanduser()
+    return [path] if path.is_absolute() else [root / path for root in roots()]
 
 
 def shipped(pattern: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from evoprune.controls import Controlled
 from evoprune.front import Front
 from evoprune.journal import write_atomically
 from evoprune.pareto import correlations, hypervolume, oriented
@@ -15,7 +16,12 @@ from evoprune.session import Session
 COPY = 0.95
 
 
-def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front]) -> None:
+def write_fronts(
+    session: Session,
+    found: Progress,
+    fronts: Mapping[str, Front],
+    taken: Mapping[str, Controlled],
+) -> None:
     """Writes the fronts of the search and its controls, and the summary; says what they hold."""
     folder = session.folder
     fronts["search"].to_csv(folder.front_csv)
@@ -37,6 +43,7 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         "n_eval": found.n_eval,
         "tokens": found.tokens,
         "search_hypervolume": found.hypervolume,
+        "controls": {n: {"n_eval": c.n_eval, "tokens": c.tokens} for n, c in taken.items()},
         "measures": _measures(session),
         "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
         "hypervolumes": volumes,

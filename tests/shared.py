@@ -1,6 +1,9 @@
 """What test folders share beside fixtures of ``conftest``: a small search, and one thread."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,3 +85,27 @@ def taught(model: Path, texts: Path, folder: Path, steps: int = 120) -> Path:
     taught.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def lines_of(code: str, folder: Path, scratch: Path) -> list[str]:
+    """Returns what lines of Python print in a process of their own that cannot ask anybody.
+
+    Args:
+        code: what a person would type.
+        folder: where it is typed.
+        scratch: where transformers may copy a model's own code.
+    """
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": root, "HF_MODULES_CACHE": str(scratch / "modules")}
+        | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[y/N]" not in done.stdout + done.stderr
+    return done.stdout.splitlines()

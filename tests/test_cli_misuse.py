@@ -58,6 +58,16 @@ SETTINGS = {
         "There is no objective 'token_acuracy'.",
         "Did you mean 'token_accuracy'?",
     ),
+    "another task's objective": (
+        {"objectives": ["accuracy", "params"]},
+        "The task 'causal_lm' does not measure 'accuracy', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
+    ),
+    "another task's column": (
+        {"columns": ["ood_auroc"]},
+        "The task 'causal_lm' does not measure 'ood_auroc', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
+    ),
     "unknown algorithm": (
         {"search": {"algorithm": "nsga22", "n_eval": 4}},
         "There is no algorithm 'nsga22'.",
@@ -303,6 +313,10 @@ def test_other_verbs_speak_the_same_way(say, monkeypatch):
     assert say(verb="plan", objectives=["klx"]) == lines(
         "There is no objective 'klx'.", "Did you mean 'kl'?"
     )
+    assert say(verb="plan", objectives=["accuracy", "params"]) == lines(
+        "The task 'causal_lm' does not measure 'accuracy', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
+    )
     assert say(verb="front") == lines(
         "'TMP/mine.yaml' is no run folder: it holds no config.yaml.",
         "Give the folder that `evoprune search` wrote, such as runs/quickstart.",
@@ -332,7 +346,7 @@ def test_control_c_is_status_130_and_says_what_to_do(monkeypatch, capsys, tiny_c
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evoprune.plan.listing", interrupted)
+    monkeypatch.setattr("evoprune.listing.listing", interrupted)
     monkeypatch.setattr(sys, "argv", ["evoprune", "ls", "objectives"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

@@ -11,11 +11,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import evoprune
-from evoprune.config import Part, build
+from evoprune.config import build
 from evoprune.console import Console
 from evoprune.errors import ConfigError
 from evoprune.loggers import Csv
 from evoprune.registry import LOGGERS
+from evoprune.sections import Part
 
 
 def test_csv_has_a_row_a_generation_and_a_replay_writes_the_same(tiny_config, tmp_path):

@@ -1,5 +1,6 @@
 """Documents, and the splits that never share one."""
 
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,20 @@ def assign_splits(
         splits[_draw(document.origin, fractions)].append(document)
     for name, members in splits.items():
         if not members:
-            raise DataError(
-                f"The {name} split has no document (share {fractions[name]:g} of {len(seen)}).",
-                "Give more documents, or shorter ones, or a larger share.",
-            )
+            raise DataError(_too_few(name, fractions[name], len(seen)), _needed(fractions))
     check_disjoint(splits)
     return splits
+
+
+def _too_few(split: str, share: float, count: int) -> str:
+    found = "one document was" if count == 1 else f"{count} documents were"
+    return f"The {split} split has no document: {found} found, its share is {share:g}."
+
+
+def _needed(fractions: Mapping[str, float]) -> str:
+    # Each of n documents misses a split of share s with 1 - s; e^-3 is one time in twenty.
+    enough = math.ceil(3 / min(share for share in fractions.values() if share))
+    return f"Give {enough} documents or more (one text file is cut into some), or other fractions."
 
 
 def check_disjoint(splits: Mapping[str, Sequence[Document]]) -> None:

@@ -18,6 +18,8 @@ REMEDY = (
     "Give a list, a Dataset or a DataLoader of texts, of mappings with 'text' or 'input_ids', or "
     "of (image, label) pairs."
 )
+# What a configuration calls a source whose examples were handed over.
+IN_MEMORY = "memory"
 IMAGES, LABELS = ("image", "img", "pixel_values"), ("label", "labels")
 
 
@@ -86,7 +88,7 @@ def in_memory(data: Any) -> DocumentsInMemory | ImagesInMemory:
 
 def _part(lines: list[str]) -> dict[str, Any]:
     digest = sha256("\n".join(sorted(lines)).encode("utf-8", "surrogatepass")).hexdigest()
-    return {"type": "memory", "examples": len(lines), "sha256": digest}
+    return {"type": IN_MEMORY, "examples": len(lines), "sha256": digest}
 
 
 def _examples(data: Any) -> Iterator[Any]:

@@ -97,17 +97,20 @@ def build_pool(
     shortest = max(2, chunk_tokens // 4 if min_tokens is None else min_tokens)
     rows: list[list[int]] = []
     owners: list[Document] = []
+    most = read = 0
     for document in documents:
         given = document.tokens
         ids = encode(document.text, tokenizer) if given is None else list(given)
+        most, read = max(most, len(ids)), read + 1
         chunks = [ids[start : start + chunk_tokens] for start in range(0, len(ids), chunk_tokens)]
         kept = [chunk for chunk in chunks if len(chunk) >= shortest][:max_chunks_per_document]
         rows.extend(kept)
         owners.extend([document] * len(kept))
     if not rows:
         raise DataError(
-            f"No document of the {split} split has {shortest} tokens.",
-            "Give longer documents, or lower chunk_tokens or min_tokens.",
+            f"No document of the {split} split has {shortest} tokens: of {read} the longest has "
+            f"{most}.",
+            f"Give longer documents, or lower data.chunk_tokens from {chunk_tokens}.",
         )
     tokens, lengths = _padded(rows, chunk_tokens)
     keys, kinds = tuple(one.key for one in owners), tuple(one.kind for one in owners)

@@ -4,11 +4,13 @@ import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from evoprune.data.cutting import FEW_FILES, cut_all
 from evoprune.data.documents import Document
 from evoprune.errors import DataError
 
@@ -23,7 +25,8 @@ class TextSource:
 
     Args:
         files: paths or globs.
-        separator: what stands between the documents of a file; by default a file is one document.
+        separator: what stands between the documents of a file. By default a file is one document;
+            of fewer than 20 files each is cut at blank lines, or else by length.
     """
 
     files: list[str]
@@ -35,13 +38,35 @@ class TextSource:
         Raises:
             DataError: a pattern matches nothing, or no file has text.
         """
-        found = [one for path in _expand(self.files) for one in self._of_file(path)]
-        return filled(_unrepeated(found), "The text source", FILL)
+        return self._read[0]
 
-    def _of_file(self, path: Path) -> Iterator[Document]:
-        text = read_text(path)
-        for part in text.split(self.separator) if self.separator else [text]:
-            yield Document(_key(path, part), path.stem, part)
+    @property
+    def note(self) -> str:
+        """How files were cut, in words; nothing where each is a document as it is."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[list[Document], str]:
+        """The documents, and how files were cut; the files are read once."""
+        paths = _expand(self.files)
+        texts = [read_text(path) for path in paths]
+        how = ""
+        if self.separator:
+            parts = [text.split(self.separator) for text in texts]
+        elif len(paths) < FEW_FILES:
+            parts, how = cut_all(texts)
+        else:
+            parts = [[text] for text in texts]
+        made = [
+            Document(_key(path, part), path.stem, part)
+            for path, of_file in zip(paths, parts, strict=True)
+            for part in of_file
+        ]
+        found = filled(_unrepeated(made), "The text source", FILL)
+        if not how or len(found) <= len(paths):
+            return found, ""
+        which = f"{paths[0].name}: one file" if len(paths) == 1 else f"{len(paths)} files"
+        return found, f"{which}, cut {how} into {len(found):,} documents"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.config import Part
 from evoprune.config import build as make
 from evoprune.costs import CostTable
 from evoprune.ensemble.ensemble import Ensemble
@@ -13,10 +12,11 @@ from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.worker import cost_table
 from evoprune.export.heterogeneous import differ
-from evoprune.export.ladder import UnfitError, kept_blocks
 from evoprune.export.subject import Subject
+from evoprune.ladder import UnfitError, kept_blocks
 from evoprune.pattern import Pattern
 from evoprune.registry import ADAPTS, FAMILIES
+from evoprune.sections import Part
 from evoprune.space import Space
 
 

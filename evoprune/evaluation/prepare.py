@@ -22,6 +22,7 @@ from evoprune.calibration.samplers import Selection
 from evoprune.calibration.store import PoolLabels, save
 from evoprune.config import Config, build, digest
 from evoprune.data.examples import Examples, Pass, thin_file
+from evoprune.data.memory import IN_MEMORY
 from evoprune.errors import DataError, ModelError, RunFolderError
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
@@ -84,11 +85,29 @@ def open_experiment(
     family, network, weights = open_network(config.model, live.model)
     task = build(TASKS, config.task)
     processor = family.processor(config.model)
-    source = live.source or build(DATA, config.data.source)
+    source = live.source or _source(config)
     pools = task.pools(config.data, source, processor)
+    if note := getattr(source, "note", ""):
+        say(f"data      {note}")
     say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
     family.check(network, pools, config.model.device)
     return Opened(family, network, task, processor, pools, weights)
+
+
+def _source(config: Config) -> Any:
+    """Returns the data source that a configuration names.
+
+    Raises:
+        EvopruneError: there is none of that name, or its data were handed over.
+    """
+    part = config.data.source
+    if part.type == IN_MEMORY and part.type not in DATA.names():
+        raise DataError(
+            f"The {part.options.get('examples')} examples of this configuration were handed over "
+            "from Python, and are in no file.",
+            "Hand them over again, `evoprune.search(…, data=…)`, or name a file: data.type=text.",
+        )
+    return build(DATA, part)
 
 
 def calibrate(config: Config, opened: Opened) -> Calibrated:
@@ -217,7 +236,7 @@ def _write(
         )
         for split in SPLITS
     }
-    space = config.space.build(opened.family.sites(opened.model))
+    space = config.space_over(opened.family.sites(opened.model))
     scores, stored = rank(config, space, opened.family, opened.model, bare["search"])
     runner = _base_runner(config, opened, folder.ranks)
     save_ranks(folder.ranks, config.criterion.type, scores, stored)

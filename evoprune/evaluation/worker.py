@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import Part, build
+from evoprune.config import build
 from evoprune.costs import CostTable
 from evoprune.data.examples import Examples, thin_file
 from evoprune.evaluation.rank import ADAPT_FILE
@@ -22,6 +22,7 @@ from evoprune.pattern import Pattern
 from evoprune.protocols import Evaluation, TableObjective
 from evoprune.recover.adapt import Adapt
 from evoprune.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
+from evoprune.sections import Part
 from evoprune.space import Space
 
 NOTHING_BEGUN: Mapping[str, Mapping[str, Table]] = MappingProxyType({})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import Part, build
+from evoprune.config import build
 from evoprune.costs import CostTable, Row
 from evoprune.errors import ExportError
 from evoprune.evaluation.rank import ADAPT_FILE
@@ -15,6 +15,7 @@ from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.worker import cost_table
 from evoprune.pattern import Pattern
 from evoprune.registry import ADAPTS
+from evoprune.sections import Part
 from evoprune.space import Space
 
 if TYPE_CHECKING:

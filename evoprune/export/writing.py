@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import check_target
-from evoprune.export.ladder import Rung
+from evoprune.ladder import Rung
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 

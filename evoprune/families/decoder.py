@@ -17,6 +17,7 @@ from evoprune.costs import CostTable, Part, Row, fixed, of_site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
 from evoprune.errors import ModelError
+from evoprune.families.likeness import narrower, unlike_llama
 from evoprune.families.load import load_base, load_tokenizer, write_base
 from evoprune.families.placement import at, home, visiting
 from evoprune.families.stages import check_stages, embed
@@ -25,8 +26,6 @@ from evoprune.space import Site
 
 if TYPE_CHECKING:
     import torch
-
-LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,19 @@ class Decoder:
         search = pools["search"]
         longest = np.argsort(-search.lengths, kind="stable")[:2]
         tokens = search.tokens[longest, : int(search.lengths[longest].min())]
-        check_stages(model, self.stages(model), torch.from_numpy(tokens).to(device))
+        self.check_numbers(model, torch.from_numpy(tokens).to(device))
+
+    def check_numbers(self, model: Any, tokens: "torch.Tensor") -> None:
+        """Checks by some tokens (B, T) that a model computes as this family takes it apart.
+
+        Raises:
+            ModelError: its attention sees fewer tokens, or the stages are not the model.
+        """
+        self.table(model, tokens.shape[1])  # says which tensor has another shape
+        try:
+            check_stages(model, self.stages(model), tokens)
+        except ModelError as error:
+            raise narrower(model, tokens.shape[1]) or error from error
 
     def embed(self, model: Any, pool: TextPool, device: str) -> np.ndarray:
         """Returns an embedding of every chunk (N, H): its mean-pooled last hidden states."""
@@ -107,15 +118,11 @@ class Decoder:
 
     def fits(self, model: Any) -> bool:
         """Returns whether the model is built in this family's style."""
-        layers = getattr(getattr(model, "model", None), "layers", None)
-        if layers is None or len(layers) == 0 or not hasattr(model, "lm_head"):
-            return False
-        return all(
-            {name for name, _ in layer.named_children()} == LAYER_PARTS
-            and all(hasattr(layer.self_attn, f"{part}_proj") for part in "qkvo")
-            and all(hasattr(layer.mlp, f"{part}_proj") for part in ("gate", "up", "down"))
-            for layer in layers
-        )
+        return self.misfit(model) is None
+
+    def misfit(self, model: Any) -> str | None:
+        """Returns what tells a model from this family's style, in words; None if nothing does."""
+        return unlike_llama(model)
 
     def shape(self, model: Any) -> Shape:
         """Returns the sizes of a model that fits, read off its tensors."""
@@ -378,8 +385,8 @@ class DecoderStages:
 
     def features(self, state: State) -> "torch.Tensor":
         """Returns the normalised hidden states that the head reads (B, T, H)."""
-        norm = self.model.model.norm
-        return norm(at(home(norm), state.hidden))
+        # The head lies where the norm does, and always has a tensor to ask; OLMo's norms have none.
+        return self.model.model.norm(at(home(self.model.lm_head), state.hidden))
 
     def logits(self, features: "torch.Tensor") -> "torch.Tensor":
         """Returns the logits (…, V) of features (…, H)."""

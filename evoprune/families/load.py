@@ -4,11 +4,13 @@ import copy
 import hashlib
 import importlib
 import os.path
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
-from evoprune.families.placement import spread, streamed, visible
+from evoprune.families.hub import only_cached
+from evoprune.families.placement import check_device, spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
 
@@ -35,12 +37,14 @@ def load_model(
             f"The folder '{name_or_path}' holds no config.json.",
             "Give a folder that `save_pretrained` wrote, or a hub id.",
         )
+    cached = not os.path.isdir(folder) and only_cached(name_or_path, revision)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name_or_path,
             dtype=getattr(torch, dtype),
             revision=revision,
             trust_remote_code=trust_remote_code,
+            local_files_only=cached,
         )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
@@ -60,8 +64,11 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any
     from transformers import AutoTokenizer
 
     quiet_transformers()
+    cached = not os.path.isdir(name_or_path) and only_cached(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            name_or_path, trust_remote_code=trust_remote_code, local_files_only=cached
+        )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
@@ -131,16 +138,22 @@ def family_of(model: Any, name: str = "auto") -> Any:
         ModelError: no family fits, or the one asked for does not.
     """
     names = FAMILIES.names() if name == "auto" else [name]
-    for candidate in names:
-        family = FAMILIES.load(candidate)()
-        if family.loader == "huggingface" and family.fits(model):
+    families = [FAMILIES.load(candidate)() for candidate in names]
+    families = [family for family in families if family.loader == "huggingface"]
+    for family in families:
+        if family.fits(model):
             return family
-    raise _no_family(model, names)
+    raise _no_family(model, families)
 
 
-def _no_family(model: Any, names: list[str]) -> ModelError:
+def _no_family(model: Any, families: Sequence[Any]) -> ModelError:
+    """Returns the error of a model that no family takes apart, with each family's reason."""
+    reasons = [
+        f"{family.name}: {family.misfit(model) if hasattr(family, 'misfit') else 'it does not fit'}"
+        for family in families
+    ]
     return ModelError(
-        f"No family takes {type(model).__name__} apart (tried {', '.join(names)}).",
+        f"No family takes {type(model).__name__} apart ({'; '.join(reasons)}).",
         "Use a model built like Llama, or write a family for it (README, «add your own»).",
     )
 
@@ -157,6 +170,7 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
     Raises:
         ModelError: the network cannot be had, or no family takes it apart.
     """
+    check_device(settings.device)
     names = FAMILIES.names() if settings.family == "auto" else [settings.family]
     families = [FAMILIES.load(name)() for name in names]
     loader = "factory" if settings.factory is not None else "huggingface"
@@ -167,13 +181,29 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
             f"`{'factory' if loader == 'factory' else 'name_or_path'}`.",
             "See `evoprune ls families`, or leave `model.family` out.",
         )
+    if live is not None and loader == "huggingface":
+        _check_transformers(live)
     loaded = live_copy(live, settings) if live is not None else LOADERS[loader](settings)
     digest = weights_digest(loaded)
     for family in families:
         network = family.adopt(loaded, settings)
         if family.fits(network):
             return family, placed(family, network, settings.device, settings.device_map), digest
-    raise _no_family(loaded, [family.name for family in families])
+    raise _no_family(loaded, families)
+
+
+def _check_transformers(live: Any) -> None:
+    """Checks that a live module is one of transformers'.
+
+    Raises:
+        ModelError: it is another module, such as a network for images.
+    """
+    if not hasattr(getattr(live, "config", None), "save_pretrained"):
+        raise ModelError(
+            f"The model handed over is {type(live).__name__}, no language model of transformers.",
+            "Hand over what AutoModelForCausalLM gives; a network for images is searched as the "
+            "backbone of a head, with `task: classification` and `model: {family: sparse_head}`.",
+        )
 
 
 def placed(family: Any, network: Any, device: str, device_map: str | None) -> Any:
@@ -198,7 +228,11 @@ def read_placed(family: Any, folder: Path, how: Any) -> Any:
         family: of the network.
         folder: with the base.
         how: has ``dtype``, ``device``, ``device_map`` and ``trust_remote_code``.
+
+    Raises:
+        ModelError: this machine does not have the device.
     """
+    check_device(how.device)
     if how.device_map is None:
         return family.read(folder, how.dtype, how.device, how.trust_remote_code)
     mapped = family.read(folder, how.dtype, "cpu", how.trust_remote_code)

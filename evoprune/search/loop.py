@@ -283,15 +283,20 @@ def box(problem: Problem, archive: Archive, rung: int, split: str = "search") ->
     evaluations = archive.get(patterns, split, rung, tables=split != "search")
     dense, empty = (usable(evaluation, problem.measured) for evaluation in evaluations)
     if not dense:
-        raise ModelError(
-            f"The dense model cannot be scored on the {split} split: {_why(evaluations[0])}.",
-            "Leave that objective out of `objectives` and `columns`, or give other data.",
-        )
+        raise unscorable(split, _why(evaluations[0]))
     if not empty:
         # Where removing everything breaks the network the dense model is both corners.
         evaluations = [evaluations[0], evaluations[0]]
     corners = objectives(problem, X, evaluations)
     return Box.of(corners[0], corners[1], problem.ceilings(split))
+
+
+def unscorable(split: str, why: str) -> ModelError:
+    """Returns the error of a dense model that has no value of an objective on a split."""
+    return ModelError(
+        f"The dense model cannot be scored on the {split} split: {why}.",
+        "Leave that objective out of `objectives` and `columns`, or give other data.",
+    )
 
 
 def _why(evaluation: Evaluation) -> str:

@@ -16,7 +16,8 @@ from evoprune.evaluation import blocks
 from evoprune.evaluation.blocks import measured, parts_of
 from evoprune.families.load import family_of, load_model
 from evoprune.journal import read_journal
-from evoprune.plan import listing, plan
+from evoprune.listing import listing
+from evoprune.plan import plan
 from evoprune.protocols import NO_HINTS
 from evoprune.session import open_session
 from evoprune.space import Site

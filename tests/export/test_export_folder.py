@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_the_old_export(
     def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_carry_over", full)
+    monkeypatch.setattr(module, "carry_over", full)
     with pytest.raises(ExportError, match="No space left on device"):
         export(made, tmp_path / "out", [1, 1, 1, 1, 0])
     assert (tmp_path / "out" / "evoprune.json").read_bytes() == before

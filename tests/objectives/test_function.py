@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.config import Part
 from evoprune.errors import ConfigError
 from evoprune.live import Live
 from evoprune.metrics import Table
 from evoprune.objectives.cost import Params
 from evoprune.objectives.function import find, handed_over, objective
 from evoprune.protocols import TableObjective
+from evoprune.sections import Part
 
 TABLES = {"clean": Table({"n": [1, 2], "kl": [3, 8]}, np.array([0, 1]))}
 SCALE = 1.0

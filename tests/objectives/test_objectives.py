@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from evoprune.config import Part, build
+from evoprune.config import build
 from evoprune.costs import CostTable, Row, fixed, of_site
 from evoprune.errors import ConfigError
 from evoprune.metrics import Table
 from evoprune.pattern import Drop, Keep
 from evoprune.registry import OBJECTIVES
+from evoprune.sections import Part
 from evoprune.space import Gene, Site, Space
 
 # Two clusters; of the dense model 0.8 and 0.5 are right, of the pruned one 0.6 and 0.1.

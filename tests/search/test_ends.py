@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from evoprune.config import SearchConfig
 from evoprune.journal import Journal
 from evoprune.registry import ALGORITHMS
 from evoprune.search.algorithms import Exhaustive, Greedy, Nsga2, Random
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Budget
 from evoprune.search.surrogate import SurrogateNsga2
+from evoprune.sections import SearchConfig
 from evoprune.testing.synthetic import BLOCKS, PARTS, FakeEvaluator, problem, run
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from evoprune.config import Part, build
+from evoprune.config import build
 from evoprune.console import Console
 from evoprune.folder import RunFolder
 from evoprune.journal import write_atomically
@@ -32,6 +32,7 @@ from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung, box, search
 from evoprune.search.values import objectives
 from evoprune.search.warm import Allowance, add_known, warmed
+from evoprune.sections import Part
 from evoprune.session import Session, open_session
 
 HERE = Path(__file__).parent
