@@ -75,9 +75,9 @@ def advice(front: Front, kept: Meaning) -> list[Advice]:
     return found
 
 
-def command(run: RunData) -> str:
-    """Returns what to type for an export, up to the pick."""
-    return f"evoprune export {shlex.quote(_shown(run.path))}"
+def command(run: RunData, verb: str = "export") -> str:
+    """Returns what to type for a run; for an export up to the pick."""
+    return f"evoprune {verb} {shlex.quote(_shown(run.path))}"
 
 
 def _shown(path: Path) -> str:
@@ -119,18 +119,24 @@ def rung(run: RunData, point: FrontPoint) -> str:
 def speed(run: RunData, point: FrontPoint, dense: Mapping[str, float]) -> tuple[str, bool]:
     """Returns how fast a point is in words, and whether that was measured."""
     timed = _inside(model_of(run, point), "speed")
+    told = ratios(timed)
+    if told:
+        where = f"{timed.get('hardware', 'hardware unknown')}, threads: {timed.get('threads', '?')}"
+        return f"as fast as dense: {told} (measured on {where})", True
+    flops, whole = point.values.get("flops"), dense.get("flops")
+    if is_number(flops) and is_number(whole) and whole:
+        return f"{flops / whole:.0%} of the FLOPs (not timed: export with --measure)", False
+    return "", False
+
+
+def ratios(timed: Mapping[str, Any]) -> str:
+    """Returns how many times as fast as the dense model an export is; empty if not measured."""
     told = []
     for key, what in (("prompt_ms", "prompts"), ("decode_ms", "decoding"), ("batch_ms", "batches")):
         ratio = _inside(timed, key).get("ratio")
         if is_number(ratio) and ratio > 0:
             told.append(f"{what} {1 / ratio:.2f} ×")
-    if told:
-        where = f"{timed.get('hardware', 'hardware unknown')}, threads: {timed.get('threads', '?')}"
-        return f"as fast as dense: {', '.join(told)} (measured on {where})", True
-    flops, whole = point.values.get("flops"), dense.get("flops")
-    if is_number(flops) and is_number(whole) and whole:
-        return f"{flops / whole:.0%} of the FLOPs (not timed: export with --measure)", False
-    return "", False
+    return ", ".join(told)
 
 
 def beside(run: RunData, point: FrontPoint) -> dict[str, FrontPoint | None]:

@@ -27,9 +27,10 @@ def lead(run: RunData, losses: Losses | None) -> str:
     if run.front is None:
         text = (
             "This run has not come to its end: it has no front yet, so nothing can be recommended. "
-            "What it evaluated is below; give the search's command again and it goes on."
+            "What it evaluated is below. Give the search's command again and it goes on; the best "
+            f"so far: {command(run, 'front')}"
         )
-        return card(run.name, f"{body}<p class=warning>{text}</p>", kind="wide lead")
+        return card(run.name, f"{body}<p class=warning>{escape(text)}</p>", kind="wide lead")
     if not len(run.front):
         return card(run.name, f"{body}<p class=warning>The front is empty.</p>", kind="wide lead")
     told = advice(run.front, run.kept)

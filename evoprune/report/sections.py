@@ -5,6 +5,7 @@ from typing import Any
 
 from evoprune.front import Front
 from evoprune.pareto import correlations, oriented
+from evoprune.report.advice import ratios
 from evoprune.report.reading import RunData
 from evoprune.report.words import (
     MISSING,
@@ -205,14 +206,16 @@ def exports(run: RunData) -> str:
                 number(_under(_inside(model, "params"), "export")),
                 number(_under(_inside(model, "params"), "base")),
                 number(_under(_inside(model, "bytes"), "export")),
-                f"{error:.1e}" if is_number(error) else "not recorded",
+                f"{error:.1e}" if is_number(error) else "not verified",
+                ratios(_inside(model, "speed")) or "not timed",
             )
         )
-    head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error")
+    head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error", "as fast")
     note = (
         "The rung says how a pattern was written: homogeneous loads with stock classes, "
         "dense-masked saves nothing; standalone holds a head's backbone, head-only does not. "
-        "Errors are relative to the largest logit."
+        "The largest error is that of verification in a fresh process, relative to the largest "
+        "logit."
     )
     return card("Exported models", table(head, rows, numeric=3), note)
 

@@ -71,6 +71,13 @@ def test_the_command_names_the_run_as_one_would_type_it(run, monkeypatch):
     assert command(read_run(spaced)) == "evoprune export 'a run'"
 
 
+def test_an_unfinished_run_says_how_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "run", finished=False)
+    assert "nothing can be recommended" in first_screen(run)
+    assert "the best so far: evoprune front run" in first_screen(run)
+
+
 def test_a_measured_speed_takes_the_place_of_flops(run):
     data, point = read_run(run), front_of(run).choose("small").point
     assert speed(data, point, data.front.dense)[1] is False
