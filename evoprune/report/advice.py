@@ -14,7 +14,7 @@ from evoprune.ladder import rung_of
 from evoprune.pattern import Pattern
 from evoprune.quality import SAFE, USEFUL
 from evoprune.report.kept import KEPT, Meaning
-from evoprune.report.reading import RunData
+from evoprune.report.reading import RunData, inside
 from evoprune.report.words import is_number
 
 AIMS = {
@@ -92,15 +92,10 @@ def model_of(run: RunData, point: FrontPoint) -> Mapping[str, Any]:
     found: list[Mapping[str, Any]] = [
         model
         for name, model in run.models.items()
-        if name == point.id or _inside(model, "pattern").get("id") == point.id
+        if name == point.id or inside(model, "pattern").get("id") == point.id
     ]
     measured = [model for model in found if model.get("speed")]
     return (measured or found or [{}])[0]
-
-
-def _inside(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def rung(run: RunData, point: FrontPoint) -> str:
@@ -118,7 +113,7 @@ def rung(run: RunData, point: FrontPoint) -> str:
 
 def speed(run: RunData, point: FrontPoint, dense: Mapping[str, float]) -> tuple[str, bool]:
     """Returns how fast a point is in words, and whether that was measured."""
-    timed = _inside(model_of(run, point), "speed")
+    timed = inside(model_of(run, point), "speed")
     told = ratios(timed)
     if told:
         where = f"{timed.get('hardware', 'hardware unknown')}, threads: {timed.get('threads', '?')}"
@@ -133,7 +128,7 @@ def ratios(timed: Mapping[str, Any]) -> str:
     """Returns how many times as fast as the dense model an export is; empty if not measured."""
     told = []
     for key, what in (("prompt_ms", "prompts"), ("decode_ms", "decoding"), ("batch_ms", "batches")):
-        ratio = _inside(timed, key).get("ratio")
+        ratio = inside(timed, key).get("ratio")
         if is_number(ratio) and ratio > 0:
             told.append(f"{what} {1 / ratio:.2f} ×")
     return ", ".join(told)

@@ -14,7 +14,7 @@ from evoprune.report.advice import (
 )
 from evoprune.report.clusters import Losses
 from evoprune.report.kept import COSTS, KEPT, Meaning
-from evoprune.report.reading import RunData
+from evoprune.report.reading import RunData, inside
 from evoprune.report.words import Markup, card, escape, is_number, number
 
 # Shown beside quality kept, the first that was measured: what people know of such a model.
@@ -41,20 +41,15 @@ def lead(run: RunData, losses: Losses | None) -> str:
 
 def _subtitle(run: RunData) -> str:
     """Returns the model, the space and the algorithm in a line."""
-    model, search = _inside(run.identity, "model"), _inside(run.identity, "search")
+    model, search = inside(run.identity, "model"), inside(run.identity, "search")
     told = [
         str(model.get("name_or_path") or model.get("factory") or "").rstrip("/").split("/")[-1],
-        f"space {_inside(run.identity, 'space').get('name') or 'of its own'}",
-        str(_inside(search, "algorithm").get("type", "")),
+        f"space {inside(run.identity, 'space').get('name') or 'of its own'}",
+        str(inside(search, "algorithm").get("type", "")),
         f"{run.summary['n_eval']} evaluations" if "n_eval" in run.summary else "",
         f"seed {search['seed']}" if "seed" in search else "",
     ]
     return f"<p class=subtitle>{escape(' · '.join(part for part in told if part))}</p>"
-
-
-def _inside(document: Mapping[str, object], key: str) -> Mapping[str, object]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _now(front: Front) -> str:
