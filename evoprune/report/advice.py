@@ -75,16 +75,18 @@ def advice(front: Front, kept: Meaning) -> list[Advice]:
     return found
 
 
-def command(run: RunData, verb: str = "export") -> str:
-    """Returns what to type for a run; for an export up to the pick."""
-    return f"evoprune {verb} {shlex.quote(_shown(run.path))}"
+def command(run: RunData, verb: str = "export", pick: str = "") -> str:
+    """Returns what to type for a run; an export's pick may be left to whoever completes it."""
+    # Quoted, for a folder that came from elsewhere may name its points as it likes.
+    chosen = f" -p {shlex.quote(pick)}" if pick else ""
+    return f"evoprune {verb} {shlex.quote(_shown(run.path))}{chosen}"
 
 
 def _shown(path: Path) -> str:
     """Returns a path as one would type it here."""
     here = Path.cwd()
-    inside = path.is_absolute() and path.is_relative_to(here)
-    return (path.relative_to(here) if inside else path).as_posix()
+    below = path.is_absolute() and path.is_relative_to(here)
+    return (path.relative_to(here) if below else path).as_posix()
 
 
 def model_of(run: RunData, point: FrontPoint) -> Mapping[str, Any]:

@@ -86,7 +86,7 @@ def _recommended(run: RunData, front: Front, one: Advice, losses: Losses | None)
         head += f"<p class=same>the same point as {escape(one.same)}</p>"
     return (
         f"<article class=pick>{head}{_size(front, one.point)}<dl>{items}</dl>{said}"
-        f"{copyable(f'{command(run)} -p {one.pick}')}"
+        f"{copyable(command(run, pick=one.pick))}"
         f"<button type=button class=link data-point='{escape(one.point.id)}'>"
         f"All about {escape(one.point.id)}</button></article>"
     )
