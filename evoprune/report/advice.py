@@ -18,12 +18,12 @@ from evoprune.report.reading import RunData, inside
 from evoprune.report.words import is_number
 
 AIMS = {
-    "safe": f"the cheapest that keeps at least {SAFE:.0%} on validation",
-    "balanced": f"the best bargain among those that keep at least {USEFUL:.0%} on validation",
-    "small": f"the cheapest that keeps at least {USEFUL:.0%} on validation",
+    "safe": f"cheapest that keeps at least {SAFE:.0%} on validation",
+    "balanced": f"best bargain that keeps at least {USEFUL:.0%} on validation",
+    "small": f"cheapest that keeps at least {USEFUL:.0%} on validation",
 }
 # What is left to recommend where nothing says what is kept.
-BARGAIN = {"knee": "the best bargain over all objectives"}
+BARGAIN = {"knee": "best bargain over all objectives"}
 # How the rungs of the export ladder load, in words.
 LOADING = {
     "homogeneous": "plain transformers",

@@ -94,10 +94,10 @@ def _recommended(run: RunData, front: Front, one: Advice, losses: Losses | None)
 
 def copyable(text: str) -> str:
     """Returns a command with the button that copies it, as HTML."""
-    shown = escape(text)
+    shown, (start, pick) = escape(text), map(escape, text.rsplit(" -p ", 1))
     return (
-        f"<div class=command><code>{shown}</code><button type=button data-copy='{shown}' "
-        "aria-label='Copy the command'>Copy</button></div>"
+        f"<div class=command><code>{start} <span>-p {pick}</span></code>"
+        f"<button type=button data-copy='{shown}' aria-label='Copy the command'>Copy</button></div>"
     )
 
 

@@ -217,7 +217,7 @@ def exports(run: RunData) -> str:
         "The largest error is that of verification in a fresh process, relative to the largest "
         "logit."
     )
-    return card("Exported models", table(head, rows, numeric=3), note)
+    return card("Exported models", table(head, rows, numeric=3), note, "wide")
 
 
 def _under(document: Mapping[str, Any], key: str, default: Any = None) -> Any:

@@ -42,7 +42,11 @@ function commandBox(text) {
   const button = make("button", "Copy", {
     type: "button", "data-copy": text, "aria-label": "Copy the command",
   });
-  box.append(make("code", text), button);
+  // The pick is not broken at its hyphen.
+  const [start, pick] = text.split(/ (?=-p )/);
+  const code = make("code", `${start} `);
+  code.append(make("span", pick));
+  box.append(code, button);
   return box;
 }
 
