@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from evoprune import showing
 from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.registry import Registry
@@ -63,7 +64,8 @@ class Config(Section):
     columns: tuple[Part, ...] | None = None
     """Objectives measured for the front beside those searched; by default what the task has."""
     constraints: dict[str, str | float] = Field(default={})
-    """Bounds on costs and objectives, such as `{params: "<=70%"}`."""
+    """Bounds on costs and objectives, such as `{params: "<=70%"}`; `{rung: homogeneous}` beside
+    them leaves only what the model's stock class loads: equal widths, whole blocks."""
     search: SearchConfig
     """The algorithm and its budget."""
     validation: SplitConfig = SplitConfig()
@@ -132,6 +134,11 @@ class Config(Section):
         """
         space = self.space.build(sites)
         return homogeneous_part(space) if asked_rung(self.constraints) else space
+
+    def __repr__(self) -> str:
+        return showing.config_text(self)
+
+    __str__ = __repr__
 
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
