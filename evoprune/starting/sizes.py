@@ -14,6 +14,8 @@ USUAL = 48
 VALIDATION, REPORT = (4 / 3, 32), (2, 64)
 # Evaluations that make a front worth looking at, and that are more than enough for the samples.
 ENOUGH, PLENTY = 200, 1500
+# A start and a generation after it: below that nothing was searched.
+LEAST = 40
 # Examples that are clustered at most: each is embedded by a dense pass.
 POOL = 400
 # No split may hold fewer examples than this.
@@ -95,7 +97,7 @@ def fitting(minutes: float, timing: Timing, held: Mapping[str, int], whole: bool
     """
     samples = held["search"] if whole else _samples(minutes, timing, held["search"])
     n_eval = _rounded(evaluations(minutes, timing, samples))
-    n_eval = max(1, min(n_eval, 2 * PLENTY, timing.candidates))
+    n_eval = min(max(LEAST, min(n_eval, 2 * PLENTY)), timing.candidates)
     if whole:
         clusters = min(4, samples)
         return Sizes(n_eval, samples, held["validation"], held["report"], clusters, samples)
@@ -122,11 +124,30 @@ def _samples(minutes: float, timing: Timing, held: int) -> int:
 
 def evaluations(minutes: float, timing: Timing, samples: int) -> float:
     """Returns how many evaluations there is time for, with so many examples each."""
+    return max(0.0, minutes * 60 - _around(timing)) / _each(timing, samples)
+
+
+def minutes_of(n_eval: int, timing: Timing, samples: int) -> int:
+    """Returns the minutes that so many evaluations take with all that surrounds them, rounded up.
+
+    Args:
+        n_eval: evaluations of the search.
+        timing: of the machine.
+        samples: examples of each evaluation.
+    """
+    return math.ceil((_around(timing) + n_eval * _each(timing, samples)) / 60)
+
+
+def _around(timing: Timing) -> float:
+    """Returns the seconds before a search and for the export after it."""
+    return FIXED_S + 2 * timing.start_s
+
+
+def _each(timing: Timing, samples: int) -> float:
+    """Returns the seconds that an evaluation costs, with its part of controls and scoring."""
     speed = timing.workers * (TOGETHER if timing.workers > 1 else 1.0)
-    left = minutes * 60 - FIXED_S - 2 * timing.start_s  # at the start, and for the export
     scored = _share(samples, VALIDATION) + _share(samples, REPORT)
-    examples = PARTS_OF_SEARCH * samples + SCORED * scored  # of each evaluation, with what follows
-    return max(0.0, left) / (timing.example_s * examples / speed)
+    return timing.example_s * (PARTS_OF_SEARCH * samples + SCORED * scored) / speed
 
 
 def _share(samples: int, share: tuple[float, int]) -> int:

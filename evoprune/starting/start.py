@@ -17,7 +17,7 @@ from evoprune.config import load_config
 from evoprune.errors import ConfigError
 from evoprune.starting.opening import Opened, context_of, opened
 from evoprune.starting.page import configuration
-from evoprune.starting.sizes import ENOUGH, UNTIMED, Sizes, Timing, evaluations, fitting
+from evoprune.starting.sizes import ENOUGH, UNTIMED, Sizes, Timing, fitting, minutes_of
 
 # The middle of so many timed passes counts: other work on a machine disturbs one.
 REPEATS = 3
@@ -120,17 +120,18 @@ def _write(path: Path, text: str) -> None:
 def _time(minutes: float, timing: Timing, sizes: Sizes) -> list[str]:
     """Returns what the time allows, and how much more would be needed for a good front."""
     each, several = timing.example_s * sizes.samples, "s" if timing.workers > 1 else ""
+    takes = minutes_of(sizes.n_eval, timing, sizes.samples)
     lines = [
         f"time      {each:.2g} s for a candidate of mean size on {sizes.samples} examples, "
-        f"{timing.workers} worker{several}: {sizes.n_eval:,} evaluations in about {minutes:g} "
-        "minutes"
+        f"{timing.workers} worker{several}: {sizes.n_eval:,} evaluations in about {takes} "
+        f"minute{'s' if takes > 1 else ''}"
     ]
     enough = min(ENOUGH, timing.candidates)
     if sizes.n_eval < enough:
-        more = 1
-        while evaluations(more, timing, sizes.samples) < enough:
-            more += 1
+        more = minutes_of(enough, timing, sizes.samples)
         lines.append(f"warning   that is few: --minutes {more} would allow {enough:,}")
+    elif takes > minutes:
+        lines.append(f"warning   {minutes:g} minutes are too few for any search here")
     return lines
 
 
