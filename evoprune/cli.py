@@ -112,10 +112,12 @@ def search(
 
     with _Interrupts():
         if seeds is None:
-            run_search(config, _settings(overrides, plugin))
+            runs = [run_search(config, _settings(overrides, plugin))]
         else:
             runs = search_seeds(config, _settings(overrides, plugin), seeds_of(seeds))
             _table(*compare([run.folder.path for run in runs]))
+    if any(run.failed for run in runs):
+        raise typer.Exit(1)  # said above; a script that goes on with the model must not
 
 
 @app.command()
@@ -125,24 +127,20 @@ def front(
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
     from evoprune.errors import ConfigError, did_you_mean
+    from evoprune.front_table import front_table, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
+    from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
-    merged = merge(runs)
-    columns = [f"{split}_{goal}" for goal in merged.goals]
-    known = merged.columns()
-    names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
-    rows = []
-    for point in merged:
-        cells = [f"{point.values[name]:.4g}" for name in names]
-        for i, name in enumerate(names):
-            low, high = point.values.get(f"{name}_low"), point.values.get(f"{name}_high")
-            if low is not None and high is not None:
-                cells[i] += f"  [{low:.4g}, {high:.4g}]"
-        rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
-    _table(["id", *names, "params"], rows)
+    merged, owners = merge(runs)
+    if is_provisional(merged):
+        split = "search"
+        print(NOTE)
+    _table(*front_table(merged, split, owners if len(runs) > 1 else None))
+    for note in pick_notes(merged):
+        print(note)
     if len(runs) > 1:
         print()
         _table(*compare(runs, split))
@@ -156,7 +154,8 @@ def export(
         typer.Option(
             "--pick",
             "-p",
-            help="knee, best:OBJECTIVE, constraints such as 'params<=60%', or an id; repeatable.",
+            help="safe, balanced, small, knee, best:OBJECTIVE, bounds such as 'params<=60%', "
+            "'perplexity<=40' or rung=homogeneous, or an id; repeatable.",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every point of the front.")] = False,
@@ -171,12 +170,16 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.export.measure import speed_lines
+    from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
     if every and pick:
         raise ConfigError("Both --all and --pick are given.", "Leave one of them out.")
     found = Run.load(run)
-    picks = [point.id for point in found.front] if every else pick or ["knee"]
+    if is_provisional(found.front):
+        print(NOTE)
+    picks = [point.id for point in found.front] if every else pick or ["balanced"]
     if output is not None and len(picks) > 1:
         raise ConfigError(
             f"One folder cannot hold {len(picks)} models.", "Leave --output out, or pick one."
@@ -184,10 +187,16 @@ def export(
     for each in picks:
         made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
+        chosen = found.front.choose(each)
+        print(f"  {chosen.rule}")
+        if chosen.warning:
+            print(f"  warning: {chosen.warning}")
         print(f"  {made.rung}: {made.reason}")
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:
             print(f"  verified in a fresh process without evoprune (error {made.max_error:.1e})")
+        for line in speed_lines(made.speed) if made.speed else ():
+            print(f"  {line}")
 
 
 @app.command()
@@ -229,6 +238,7 @@ def ensemble(
         interval = f"[{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
         cells += [f"{row['value']:.4f}", interval]
     _table(["who", "metric", "split", "value", "95 %"], rows)
+    print(made.verdict)
 
 
 @app.command()

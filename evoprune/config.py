@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from evoprune.constraints import parse_constraints
+from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.registry import Registry
 from evoprune.sections import (
@@ -30,6 +30,8 @@ from evoprune.sections import (
 )
 from evoprune.settings import PARTS, apply_overrides, joined, read_yaml
 from evoprune.shipped import find
+from evoprune.space import Site, Space
+from evoprune.tying import homogeneous_part
 from evoprune.wording import explained, plainly
 
 EXECUTION = {"workers", "controls", "export", "loggers", "output"}
@@ -96,6 +98,7 @@ class Config(Section):
             if any(entry in listed[:i] for i, entry in enumerate(listed)):
                 raise ValueError(f"an entry stands twice in {where}")
         parse_constraints(self.constraints)
+        asked_rung(self.constraints)
         self._check_rungs()
         return self
 
@@ -121,6 +124,15 @@ class Config(Section):
         if scored != sorted(scored):
             raise ValueError("a rung cannot score fewer positions_per_example than the one before")
 
+    def space_over(self, sites: Sequence[Site]) -> Space:
+        """Returns the space that is searched over a model's sites: what reaches the rung asked for.
+
+        Raises:
+            SpaceError: a rule matches nothing, no gene remains, or no pattern reaches the rung.
+        """
+        space = self.space.build(sites)
+        return homogeneous_part(space) if asked_rung(self.constraints) else space
+
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
         plain = json.loads(self.model_dump_json(exclude=EXECUTION))
@@ -132,6 +144,9 @@ class Config(Section):
             # A run that began before there was such a setting goes on.
             if rung["positions_per_example"] is None:
                 rung.pop("positions_per_example")
+        for gene in plain["space"]["genes"]:
+            if not gene["at_least"]:
+                gene.pop("at_least")
         return dict(plain)
 
     def execution(self) -> dict[str, Any]:
@@ -169,6 +184,11 @@ def load_config(
         path = find(str(source))
         settings = _of_run(path, read_yaml(path))
         stem = path.parent.name if path.stem == "config" else path.stem
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence | Mapping):
+        raise ConfigError(
+            f"The overrides are {overrides!r}.",
+            "Give a list or a mapping: ['search.n_eval=500'] or {'search.n_eval': 500}.",
+        )
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     settings = change(apply_overrides(settings, overrides))

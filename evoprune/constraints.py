@@ -1,4 +1,7 @@
-"""Bounds on objectives and costs, as people write them: ``params<=70%``, ``kl<0.3``."""
+"""Bounds on objectives and costs, as people write them: ``params<=70%``, ``kl<0.3``.
+
+Beside them stands ``rung: homogeneous``: which rung of the export ladder every pattern must reach.
+"""
 
 import math
 import re
@@ -8,11 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from evoprune.errors import ConfigError
+from evoprune.errors import ConfigError, did_you_mean
 
 Op = Literal["<=", ">=", "<", ">"]
 
 _FORM = re.compile(r"\s*([^<>=%\s]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*(%?)\s*")
+# What says which rung is asked for, and the rungs that leave out patterns: all reach the others.
+RUNG, RUNGS = "rung", ("homogeneous",)
 # Relative: forgives rounding in a percentage of an exact count.
 SLACK = 1e-9
 
@@ -89,8 +94,23 @@ def parse_constraint(name: str, text: str | float | int) -> Constraint:
 
 
 def parse_constraints(texts: Mapping[str, str | float]) -> tuple[Constraint, ...]:
-    """Returns the constraints of a mapping from names to bounds."""
-    return tuple(parse_constraint(name, text) for name, text in texts.items())
+    """Returns the bounds of a mapping from names to texts; that on the rung is none of them."""
+    return tuple(parse_constraint(name, text) for name, text in texts.items() if name != RUNG)
+
+
+def asked_rung(texts: Mapping[str, str | float]) -> str | None:
+    """Returns the rung that a mapping asks of every pattern, None if it asks for none.
+
+    Raises:
+        ConfigError: a search cannot be held to that rung.
+    """
+    asked = texts.get(RUNG)
+    if asked is None or asked in RUNGS:
+        return None if asked is None else str(asked)
+    raise ConfigError(
+        f"The constraint '{RUNG}: {asked}' names no rung that a search can be held to.",
+        did_you_mean(str(asked), RUNGS),
+    )
 
 
 def _parsed(text: str) -> Constraint | None:

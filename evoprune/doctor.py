@@ -40,9 +40,8 @@ def examine(run: Path) -> tuple[list[str], Rows]:
         EvopruneError: it is no run folder, or its journal is damaged.
     """
     from evoprune.export.order import exporter_of
-    from evoprune.export.subject import Source
     from evoprune.pattern import Pattern
-    from evoprune.session import space_of
+    from evoprune.session import source_of, space_of
 
     folder = RunFolder.existing(run)
     rows: Rows = []
@@ -61,7 +60,7 @@ def examine(run: Path) -> tuple[list[str], Rows]:
     patterns = [Pattern.from_json(point.pattern) for point in front]  # type: ignore[arg-type]
     if manifest is None:
         return ["what", "found"], rows
-    source = Source(folder.ranks, manifest["source"], folder.load().model.dtype, manifest["family"])
+    source = source_of(folder.load(), folder)
     rungs = exporter_of(manifest["family"]).rungs(source, space_of(folder), patterns)
     for point, (rung, reason) in zip(front, rungs, strict=True):
         rows.append([f"export {point.id}", f"{rung}: {reason}"])

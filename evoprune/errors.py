@@ -55,9 +55,10 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."
 
 
-def unwritable(path: Path, error: OSError) -> RunFolderError:
-    """Returns the error of a file of a run that cannot be written."""
+def unwritable(path: Path, error: Exception) -> RunFolderError:
+    """Returns the error of a file or folder of a run that cannot be written."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return RunFolderError(
-        f"'{path}' cannot be written: {error.strerror or error}.",
+        f"'{path}' cannot be written: {reason}.",
         "Free disk space or correct the permissions, then give the same command again.",
     )

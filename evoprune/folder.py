@@ -10,7 +10,7 @@ import yaml
 
 from evoprune.config import Config, digest
 from evoprune.errors import ConfigError, EvopruneError, RunFolderError
-from evoprune.journal import Journal, repair, write_atomically
+from evoprune.journal import Journal, read_journal, repair, write_atomically
 from evoprune.settings import joined
 
 
@@ -156,6 +156,20 @@ class RunFolder:
                 f"'{self.config}' is damaged: {' '.join(str(error).split())[:200]}.",
                 "Restore it, or search again in another `output`.",
             ) from error
+
+    def unfinished(self) -> RunFolderError:
+        """Returns the error of a run that has no front: how far its search is, and its command."""
+        asked = self.read_config()["execution"]["search"]
+        ends = [f"{size}={value}" for size, value in asked.items() if value is not None]
+        done = 0
+        if self.journal.is_file():
+            records = read_journal(self.journal)[1]
+            done = sum(r["type"] == "evaluation" and r["split"] == "search" for r in records)
+        return RunFolderError(
+            f"The search in '{self.path}' has not ended, so it has no front: "
+            f"{done:,} evaluations of {' or '.join(ends)}.",
+            f"Go on with it: evoprune search {self.config}",
+        )
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Returns the manifest; None before the run is prepared."""

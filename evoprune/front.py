@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evoprune.constraints import Constraint, parse_bound
 from evoprune.errors import ConfigError, EvopruneError, RunFolderError, did_you_mean
 from evoprune.journal import decode, encode, write_atomically
-from evoprune.pareto import Floats, knee, nondominated, oriented
+from evoprune.pareto import Floats, nondominated, oriented
+from evoprune.picks import Choice, Picker
 from evoprune.protocols import Goal
 
-VERSION = 1
+VERSION = 2  # 1 knew neither the zero nor rungs
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,14 @@ class FrontPoint:
         pattern: the pattern as JSON stores it.
         values: column -> value, such as ``search_nll``, ``report_nll_low``, ``params``.
         origin: "search", or the name of the control it comes from, such as "uniform".
+        rung: the highest rung of the export ladder that it allows, where known.
     """
 
     id: str
     pattern: object
     values: Mapping[str, float]
     origin: str = "search"
+    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Front:
 
     Args:
         points: with distinct ids.
-        goals: objective -> goal; the first is what picks under constraints are ranked by.
+        goals: objective -> goal.
         dense: what the dense model scores, by objective or column; percentages refer to it.
+        zero: what a model scores that knows frequencies only, by column; empty where unknown.
 
     Raises:
         ValueError: two points share an id.
@@ -55,6 +57,7 @@ class Front:
     points: tuple[FrontPoint, ...]
     goals: Mapping[str, Goal]
     dense: Mapping[str, float] = field(default_factory=dict)
+    zero: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({point.id for point in self.points}) != len(self.points):
@@ -109,17 +112,17 @@ class Front:
         return np.array(rows, dtype=np.float64).reshape(len(self.points), len(columns))
 
     def to_csv(self, path: Path | str) -> None:
-        """Writes id, origin and the value columns; floats by repr, empty where not measured.
+        """Writes id, origin, rung and the value columns; floats by repr, empty if not measured.
 
         Raises:
             RunFolderError: the file cannot be written.
         """
         columns, text = self.columns(), io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", "origin", *columns])
+        writer.writerow(["id", "origin", "rung", *columns])
         for point in self.points:
             cells = [_cell(point.values[c]) if c in point.values else "" for c in columns]
-            writer.writerow([point.id, point.origin, *cells])
+            writer.writerow([point.id, point.origin, point.rung or "", *cells])
         write_atomically(path, text.getvalue())
 
     def to_json(self, path: Path | str) -> None:
@@ -129,10 +132,17 @@ class Front:
             RunFolderError: the file cannot be written.
         """
         points = [
-            {"id": p.id, "origin": p.origin, "pattern": p.pattern, "values": p.values}
+            {
+                "id": p.id,
+                "origin": p.origin,
+                "rung": p.rung,
+                "pattern": p.pattern,
+                "values": p.values,
+            }
             for p in self.points
         ]
-        data = {"version": VERSION, "goals": self.goals, "dense": self.dense, "points": points}
+        data = {"version": VERSION, "goals": self.goals, "dense": self.dense, "zero": self.zero}
+        data["points"] = points
         write_atomically(path, json.dumps(encode(data), indent=1, allow_nan=False) + "\n")
 
     @staticmethod
@@ -146,7 +156,7 @@ class Front:
             data = decode(json.loads(Path(path).read_bytes()))
             if data["version"] <= VERSION:
                 points = tuple(FrontPoint(**point) for point in data["points"])
-                return Front(points, data["goals"], data["dense"])
+                return Front(points, data["goals"], data["dense"], data.get("zero", {}))
         except OSError as error:
             raise RunFolderError(
                 f"'{path}' cannot be read: {error.strerror or error}.",
@@ -175,17 +185,39 @@ class Front:
                 "A data frame needs pandas, which is not installed.",
                 'Install it with: pip install "evoprune[frames]".',
             ) from error
-        rows = [{"id": p.id, "origin": p.origin, **p.values} for p in self.points]
-        return pandas.DataFrame(rows, columns=["id", "origin", *self.columns()])
+        rows = [{"id": p.id, "origin": p.origin, "rung": p.rung, **p.values} for p in self.points]
+        return pandas.DataFrame(rows, columns=["id", "origin", "rung", *self.columns()])
 
     def pick(self, expression: str) -> FrontPoint:
-        """Returns the one point that an expression means.
+        """Returns the one point that an expression means; see ``choose``.
 
-        - ``knee``: see ``knee``, over all objectives.
+        Raises:
+            ConfigError: the expression is not understood, is ambiguous, or nothing meets it.
+        """
+        return self.choose(expression).point
+
+    def choose(self, expression: str) -> Choice:
+        """Returns the one point that an expression means, with the rule that chose it.
+
+        Rules, where *keeps* is the share of the dense model's gain over a model that knows
+        frequencies only (``quality_kept``), and *cheapest* goes by the first objective that is a
+        cost, else by parameters:
+
+        - ``safe``: the cheapest point that keeps at least 95 %; where none does, the one that
+          keeps most.
+        - ``balanced``: the knee of the points that keep at least 80 %, over all objectives; where
+          none does, the knee of all.
+        - ``small``: the cheapest point that keeps at least 80 %, as ``safe``.
+        - ``knee``: that of all points; its box ends at the frequencies-only model.
         - ``best:token_accuracy``: the best value of an objective.
-        - ``params<=60%`` or ``sparsity>=0.5,token_accuracy>=0.3``: of the points that meet every
-          constraint, the best by the first objective. A percentage is of the dense value.
         - an id, or the beginning of just one.
+
+        Bounds, any number of them, alone or beside one rule, with commas between: a percentage is
+        of the dense value, ``rung=homogeneous`` asks for a rung of the export ladder. Alone,
+
+        - a bound on quality (``perplexity<=40``) means the cheapest point that meets all bounds;
+        - bounds on costs only (``params<=60%``) mean the best by the first measured objective;
+        - ``rung=`` only means the balanced one.
 
         Values are those on validation, else of the search, else of the column of that name; equal
         points are told apart by the other objectives in order, then by position.
@@ -193,108 +225,22 @@ class Front:
         Raises:
             ConfigError: the expression is not understood, is ambiguous, or nothing meets it.
         """
-        text = expression.strip()
         if not self.points:
             raise ConfigError(
-                f"The front is empty, so there is no '{text}'.",
+                f"The front is empty, so there is no '{expression.strip()}'.",
                 "Search longer or loosen the constraints of the space.",
             )
-        if text == "knee":
-            return self._knee()
-        if text.startswith("best:"):
-            name = text.removeprefix("best:").strip()
-            if name not in self.goals:
-                raise ConfigError(f"'{name}' is no objective.", did_you_mean(name, self.goals))
-            return self._best(name, np.arange(len(self)))
-        if set(text) & set("<>="):
-            return self._within(text)
-        return self._named(text)
-
-    def _column(self, name: str) -> str:
-        """Returns the column that a name in an expression stands for."""
-        known = self.columns()
-        for column in (f"val_{name}", f"search_{name}", name):
-            if column in known:
-                return column
-        raise ConfigError(
-            f"The front has no values named '{name}'.", did_you_mean(name, [*self.goals, *known])
-        )
-
-    def _knee(self) -> FrontPoint:
-        F = oriented(self._values([self._column(n) for n in self.goals]), [*self.goals.values()])
-        if not np.isfinite(F).all(axis=1).any():
-            raise ConfigError(
-                "No point of the front has a finite value of every objective.",
-                "Pick one by its id.",
-            )
-        return self.points[knee(F)]
-
-    def _best(self, name: str, among: NDArray[np.intp]) -> FrontPoint:
-        names = list(dict.fromkeys([name, *self.goals]))
-        F = oriented(self._values([self._column(n) for n in names]), [self.goals[n] for n in names])
-        F = np.where(np.isfinite(F), F, np.inf)
-        best = min((int(i) for i in among), key=lambda i: (tuple(F[i]), i))
-        if np.isinf(F[best, 0]):
-            raise ConfigError(f"No such point has a finite '{name}'.", "Pick one by its id.")
-        return self.points[best]
-
-    def _within(self, text: str) -> FrontPoint:
-        among = np.arange(len(self))
-        for part in text.split(","):
-            bound = parse_bound(part)
-            column = self._column(bound.name)
-            dense = self._dense_of(bound, column)
-            values = self._values([column])[among, 0]
-            met = bound.met(values, dense)
-            if not met.any():
-                raise _out_of_reach(part.strip(), column, values, bound.limit(dense))
-            among = among[met]
-        return self._best(next(iter(self.goals)), among)
-
-    def _dense_of(self, bound: Constraint, column: str) -> float:
-        """Returns the dense value that a percentage refers to; nan where none is needed."""
-        dense = self.dense.get(column, self.dense.get(bound.name, math.nan))
-        if bound.percent and (not math.isfinite(dense) or dense == 0):
-            known = "0" if dense == 0 else "not known"
-            raise ConfigError(
-                f"'{bound.bound:g}%' of the dense '{bound.name}' means nothing: that is {known}.",
-                "Give the limit as a plain number.",
-            )
-        return float(dense)
-
-    def _named(self, text: str) -> FrontPoint:
-        ids = [point.id for point in self.points]
-        found = [text] if text in ids else [i for i in ids if text and i.startswith(text)]
-        if len(found) == 1:
-            return self[found[0]]
-        if found:
-            shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-            raise ConfigError(
-                f"'{text}' begins {len(found)} ids: {shown}.", "Give more of the one you mean."
-            )
-        raise ConfigError(f"'{text}' is no point of the front.", did_you_mean(text, ["knee", *ids]))
+        return Picker(self).choose(expression.strip())
 
 
 def _cell(value: float) -> str:
     return str(int(value)) if isinstance(value, Integral) else repr(float(value))
 
 
-def _out_of_reach(part: str, column: str, values: Floats, limit: float) -> ConfigError:
-    """Returns the error for a constraint that none of the values left (K,) meets."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return ConfigError(f"No point left has a finite '{column}' for '{part}'.", "Leave it out.")
-    nearest = float(finite[np.argmin(np.abs(finite - limit))])
-    return ConfigError(
-        f"No point of the front meets '{part}' (with what stands before it).",
-        f"The nearest {column} is {nearest!r}: loosen the limit {limit!r}.",
-    )
-
-
 def super_front(fronts: Sequence[Front], split: str = "val") -> Front:
     """Returns the non-dominated points of several fronts, each id once, the first one met.
 
-    The dense values are those of the first front.
+    The dense values and the zero are those of the first front.
 
     Raises:
         ValueError: there is no front.
@@ -313,8 +259,11 @@ def super_front(fronts: Sequence[Front], split: str = "val") -> Front:
     for front in fronts:
         for point in front:
             points.setdefault(point.id, point)
-    merged = Front(tuple(points.values()), goals, fronts[0].dense)
+    merged = Front(tuple(points.values()), goals, fronts[0].dense, fronts[0].zero)
     kept = nondominated(oriented(merged.array(split), list(goals.values())))
     return Front(
-        tuple(p for p, keep in zip(merged, kept, strict=True) if keep), goals, merged.dense
+        tuple(p for p, keep in zip(merged, kept, strict=True) if keep),
+        goals,
+        merged.dense,
+        merged.zero,
     )

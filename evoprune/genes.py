@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from evoprune.errors import SpaceError, did_you_mean
 from evoprune.pattern import Drop, Keep, Option
-from evoprune.space import Gene, Site, Space
+from evoprune.space import Gene, Quorum, Site, Space
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class GeneSpec:
     Attributes:
         kind: the kind of site (``evoprune ls sites`` lists a model's).
         drop: whether the whole site may be removed.
+        at_least: how many of the rule's genes keep their sites, whatever else goes.
         keep: shares of the units that may be kept, such as ``[0.75, 0.5]``; all is always offered.
         round_to: counts of kept units are rounded to a multiple of this.
         bits: give every unit a bit of its own instead of options.
@@ -27,6 +28,7 @@ class GeneSpec:
 
     kind: str
     drop: bool = False
+    at_least: int = 0
     keep: tuple[float, ...] = ()
     round_to: int = 1
     bits: bool = False
@@ -39,6 +41,10 @@ class GeneSpec:
             raise ValueError(f"keep is {list(self.keep)}; shares lie in (0, 1]")
         if self.round_to < 1:
             raise ValueError(f"round_to is {self.round_to}; it must be at least 1")
+        if self.at_least < 0:
+            raise ValueError(f"at_least is {self.at_least}; it must be at least 0")
+        if self.at_least and not self.drop:
+            raise ValueError("at_least needs drop: without it every site stays")
         if self.bits and (self.drop or self.keep):
             raise ValueError("bits stands alone: a rule with it has no drop and no keep")
 
@@ -78,6 +84,7 @@ def build_space(
     """
     kinds = {site.kind for site in sites}
     genes: list[Gene] = []
+    quorums: list[Quorum] = []
     for spec in specs:
         if spec.kind not in kinds:
             raise SpaceError(
@@ -93,8 +100,12 @@ def build_space(
             and not matches(site.name, exclude)
             and not matches(site.name, spec.exclude)
         ]
-        genes += _genes(chosen, spec)
-    return Space({site.name: site for site in sites}, tuple(genes), name)
+        made = _genes(chosen, spec)
+        if spec.at_least:
+            first = len(genes)
+            quorums.append(Quorum(tuple(range(first, first + len(made))), spec.at_least))
+        genes += made
+    return Space({site.name: site for site in sites}, tuple(genes), name, tuple(quorums))
 
 
 def _check_globs(of_kind: Sequence[Site], spec: GeneSpec) -> None:

@@ -1,30 +1,32 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evoprune.config import Config, load_config
 from evoprune.console import Console
-from evoprune.controls import Setting, control
+from evoprune.controls import Controlled, Setting, control
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe
+from evoprune.errors import EvopruneError, RunFolderError
 from evoprune.export.order import Order, exporter_of
-from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
 from evoprune.front import Front
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
+from evoprune.provisional import is_provisional, provisional
+from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
 from evoprune.search.loop import Progress, box
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
-from evoprune.session import Session, open_session, space_of, worker_of
+from evoprune.session import Session, open_session, source_of, space_of, worker_of
 from evoprune.summary import write_fronts
 
 
@@ -37,26 +39,32 @@ class Run:
         config: the experiment.
         front: its non-dominated patterns, re-scored on validation, read on report.
         live: the functions that its search was handed; of a run that is loaded none.
+        failed: the picks of ``export.picks`` that could not be exported when its search ended, and
+            why; of a run that is loaded none.
     """
 
     folder: RunFolder
     config: Config
     front: Front
     live: Live = NOTHING
+    failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Returns the run in a folder.
+        """Returns the run in a folder; of one that was interrupted its provisional front.
 
         Raises:
-            RunFolderError: there is none, or it has not reached its front yet.
+            RunFolderError: there is none, or it has not evaluated anything yet.
         """
         folder = RunFolder.existing(path)
-        return cls(folder, folder.load(), Front.from_json(folder.front_json))
+        config = folder.load()
+        if not folder.front_json.is_file():
+            return cls(folder, config, provisional(folder, config))
+        return cls(folder, config, Front.from_json(folder.front_json))
 
     def export(
         self,
-        pick: str = "knee",
+        pick: str = "balanced",
         path: str | Path | None = None,
         *,
         verify: bool | None = None,
@@ -66,11 +74,11 @@ class Run:
         """Returns what became of a point exported as a model.
 
         Args:
-            pick: which point (``Front.pick``).
+            pick: which point (``Front.choose``).
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
-            measure: time it against the dense model, and write that into its card.
+            measure: time it against the dense model (``Exported.speed``, and in its card).
 
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
@@ -79,17 +87,8 @@ class Run:
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
         exporter = exporter_of(manifest["family"])
-        source = Source(
-            folder=self.folder.ranks,
-            name_or_path=manifest["source"],
-            dtype=model.dtype,
-            family=manifest["family"],
-            trust_remote_code=model.trust_remote_code,
-            revision=model.revision,
-            adapt=self.config.adapt.plain() if self.config.adapt else None,
-        )
         order = Order(
-            source,
+            source_of(self.config, self.folder),
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             scores=point.values,
@@ -102,7 +101,7 @@ class Run:
         verify = self.config.export.verify if verify is None else verify
         made = exporter.write(order, target, verify=verify, dtype=dtype)
         if measure:
-            exporter.measure(order, made.path)
+            made = replace(made, speed=exporter.measure(order, made.path))
         return made
 
     def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
@@ -118,6 +117,12 @@ class Run:
         Raises:
             EvopruneError: the recipe makes no sense, or nothing fits its budget.
         """
+        if is_provisional(self.front):
+            raise RunFolderError(
+                f"The search in '{self.folder.path}' was interrupted: nothing was scored on "
+                "validation, where members are chosen.",
+                "Give its command again to finish it.",
+            )
         worker = worker_of(self.config, self.folder, self.live)
         return make_ensemble(worker, self.front, recipe or Recipe(), name)
 
@@ -154,16 +159,37 @@ def search(
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         found, warm = _search(session)
-        fronts = _fronts(session, found, warm)
-        write_fronts(session, found, fronts)
-        session.archive.event("end", n_eval=found.n_eval, computed=session.archive.computed)
+        fronts, taken = _fronts(session, found, warm)
+        write_fronts(session, found, fronts, taken)
+        reached = {"n_eval": found.n_eval, "n_gen": found.n_gen, "tokens": found.tokens}
+        session.archive.event("end", **reached, computed=session.archive.computed)
     finally:
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
-    for pick in checked.export.picks:
-        console.say(_exported(pick, run.export(pick)))
+    run = replace(run, failed=_export_picks(run, console))
     console.say(f"report    {write_report([session.folder.path])}")
     return run
+
+
+def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
+    """Returns the configured picks that could not be exported; no such one ends a search."""
+    failed: dict[str, EvopruneError] = {}
+    exported: dict[str, str] = {}
+    for pick in run.config.export.picks:
+        try:
+            chosen = run.front.choose(pick)
+            console.say(f"pick      {pick}: {chosen.point.id}, {chosen.rule}")
+            if chosen.warning:
+                console.say(f"warning   {pick}: {chosen.warning}")
+            if chosen.point.id in exported:
+                console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
+                continue
+            console.say(_exported(pick, run.export(pick)))
+            exported[chosen.point.id] = pick
+        except EvopruneError as error:
+            failed[pick] = error
+            console.say(f"warning   the export of '{pick}' failed: {error}")
+    return failed
 
 
 def _exported(pick: str, exported: Exported) -> str:
@@ -207,6 +233,11 @@ def _search(session: Session) -> tuple[Progress, Warm]:
             f"seconds   {found.seconds:.1f} of workers for these; {found.own_seconds:.1f} "
             f"({found.own_seconds / found.seconds:.1%}) of the algorithm itself"
         )
+    if found.worthless:
+        console.say(
+            f"note      {found.worthless} patterns are no better than knowing frequencies "
+            "only: they are on no front"
+        )
     for note in found.notes:
         console.say(note)
     return found, warm
@@ -226,22 +257,42 @@ def _fix_box(session: Session) -> None:
     folder.write_manifest({**manifest, "hypervolume": named})
 
 
-def _fronts(session: Session, found: Progress, warm: Warm) -> dict[str, Front]:
-    """Returns the fronts of the search and of each control, re-scored."""
+def _fronts(
+    session: Session, found: Progress, warm: Warm
+) -> tuple[dict[str, Front], dict[str, Controlled]]:
+    """Returns the fronts of the search and of each control, re-scored, and what controls took."""
     problem, scorer, console = session.problem, session.scorer, session.console
+    taken = _controls(session, found, warm)
+    candidates = {"search": tuple(found.patterns[i] for i in found.front)}
+    candidates |= {name: one.patterns for name, one in taken.items()}
+    distinct = {pattern for patterns in candidates.values() for pattern in patterns}
+    beside = f", {len(distinct)} with those of the controls" if taken else ""
+    console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
+    points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
-    console.say(f"score     {len(found.front)} patterns on validation and report")
-    points = scorer.front([found.patterns[i] for i in found.front], "search")
-    fronts = {"search": Front(tuple(points), problem.goals, dense)}
-    setting = Setting(
-        problem,
-        session.archive,
-        warm,
-        found.tokens,
-        session.config.search.seed + 1000,
-        session.rungs[-1].index,
-    )
+    zero = scorer.zero()
+    if f"val_{COLUMN}" not in zero:
+        console.say(
+            "note      quality kept has no scale: the dense model is no better than knowing "
+            "frequencies only, or the task names no measure of quality"
+        )
+    return {
+        name: Front(tuple(points[name]), problem.goals, dense, zero) for name in candidates
+    }, taken
+
+
+def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Controlled]:
+    """Returns what each control found; the journal says where the search ended."""
+    session.archive.event("controls")
+    rung, seed = session.rungs[-1].index, session.config.search.seed + 1000
+    setting = Setting(session.problem, session.archive, warm, found.tokens, seed, rung)
+    taken = {}
     for name in session.config.controls:
-        points = scorer.front(control(name)(setting), name)
-        fronts[name] = Front(tuple(points), problem.goals, dense)
-    return fronts
+        taken[name] = one = control(name)(setting)
+        session.console.say(
+            f"control   {name}: {one.n_eval} evaluations, {one.tokens:,.0f} dense-equivalent "
+            f"tokens ({one.tokens / found.tokens:.0%} of the search's), front {len(one.patterns)}"
+        )
+        for note in one.notes:
+            session.console.say(note)
+    return taken

@@ -194,7 +194,7 @@ class SplitConfig(Section):
 class ExportConfig(Section):
     """What is exported when the search has ended."""
 
-    picks: tuple[str, ...] = ("knee",)
+    picks: tuple[str, ...] = ("balanced",)
     """Points of the front that are exported when the search has ended, as `export -p` names them.
     """
     verify: bool = True

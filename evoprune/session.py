@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,33 @@ from evoprune.config import Config, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
-from evoprune.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.data.examples import Scale
+from evoprune.errors import RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
-from evoprune.evaluation.prepare import prepare
+from evoprune.evaluation.prepare import SPLITS, prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
+from evoprune.export.order import exporter_of
+from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
+from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
-from evoprune.objectives.function import FunctionObjective, find
+from evoprune.measured import check_costs, check_dense, check_task, measures
+from evoprune.objectives.function import FunctionObjective
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
-from evoprune.registry import ALGORITHMS, FAMILIES, LOGGERS, STARTS, TASKS, load_plugin
-from evoprune.scoring import Scorer
+from evoprune.quality import zeros
+from evoprune.registry import (
+    ALGORITHMS,
+    FAMILIES,
+    LOGGERS,
+    OBJECTIVES,
+    STARTS,
+    TASKS,
+    load_plugin,
+)
+from evoprune.scoring import Judge, Scorer
 from evoprune.search.archive import Archive
 from evoprune.search.loop import Budget, Rung
 from evoprune.search.problem import Problem
@@ -65,7 +79,14 @@ class Session:
     @property
     def scorer(self) -> Scorer:
         """Scores patterns on validation and report."""
-        return Scorer(self.problem, self.archive, self.folder.calibration, self.rungs[-1].index)
+        calibration, rung = self.folder.calibration, self.rungs[-1].index
+        return Scorer(self.problem, self.archive, calibration, rung, self._judge)
+
+    @property
+    def _judge(self) -> Judge:
+        name = getattr(TASKS.load(self.config.task.type), "quality", None)
+        quality = build(OBJECTIVES, Part(type=name)) if name else None
+        return Judge(quality, name or "", partial(export_rungs, self.config, self.folder))
 
     @property
     def budget(self) -> Budget:
@@ -120,7 +141,8 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     _check_blocks(config)
-    objectives, measures = _measures(config, live.objectives)
+    objectives, measured = measures(config, live.objectives)
+    check_task(config, objectives)
     if config.model.trust_remote_code:
         console.say(
             f"warning   model.trust_remote_code: code that comes with {config.model.label} runs "
@@ -128,6 +150,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         )
     folder = RunFolder(config.output)
     folder.claim()
+    refuse_to_shrink(folder, config)
     console.log_to(folder.log)
     journal = folder.open_journal(config)
     try:
@@ -137,7 +160,9 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
             prepare(config, folder, console.say, live)
         elif live.model is not None:
             _check_same_model(config, folder, manifest, live.model)
-        spec, problem = _problem(config, folder, objectives, measures)
+        spec, problem = _problem(config, folder, objectives, measured)
+        check_costs(objectives, problem.table)
+        check_dense(folder, measured, spec.required)
         for rule in _by_blocks(config).values():
             rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
         archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
@@ -208,38 +233,11 @@ def _check_same_model(
         )
 
 
-def _measures(
-    config: Config, handed: Mapping[str, FunctionObjective]
-) -> tuple[dict[str, Objective], dict[str, Objective]]:
-    """Returns the objectives, and all that is measured: they, then the columns beside them."""
-    task = build(TASKS, config.task)
-    if any(rung.positions_per_example for rung in config.rungs) and not hasattr(task, "spaced"):
-        raise ConfigError(
-            f"The task '{config.task.type}' scores examples as a whole: there are no positions to "
-            "choose from.",
-            "Leave positions_per_example out of `rungs`, and lower `samples` instead.",
-        )
-    objectives = {part.type: find(part, handed) for part in config.objectives}
-    columns = config.columns
-    if columns is None:
-        columns = tuple(Part(type=name) for name in (*task.objectives, *task.costs))
-    beside = {p.type: find(p, handed) for p in columns if p.type not in objectives}
-    for name, made in {**objectives, **beside}.items():
-        strange = set(getattr(made, "passes", ())) - {*task.passes}
-        if strange and name in objectives:
-            raise ConfigError(
-                f"The objective '{name}' reads the pass '{min(strange)}', which the task "
-                f"'{config.task.type}' does not make.",
-                f"It makes: {', '.join(task.passes)}.",
-            )
-    return objectives, {**objectives, **beside}
-
-
 def _problem(
     config: Config,
     folder: RunFolder,
     objectives: Mapping[str, Objective],
-    measures: Mapping[str, Objective],
+    measured: Mapping[str, Objective],
 ) -> tuple[WorkerSpec, Problem]:
     """Returns what the workers need to know, and what is searched."""
     manifest = folder.read_manifest() or {}
@@ -251,7 +249,7 @@ def _problem(
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
     model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    space = config.space.build(family.sites(model))
+    space = config.space_over(family.sites(model))
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
         folder=str(folder.path.resolve()),
@@ -259,14 +257,14 @@ def _problem(
         task=config.task.plain(),
         objectives=[
             options.get(name, {"type": name})
-            for name, objective in measures.items()
+            for name, objective in measured.items()
             if not isinstance(objective, CostObjective)
         ],
-        functions={n: o for n, o in measures.items() if isinstance(o, FunctionObjective)},
+        functions={n: o for n, o in measured.items() if isinstance(o, FunctionObjective)},
         required=tuple(
             name
             for name in dict.fromkeys((*objectives, *config.constraints))
-            if name in measures and not isinstance(measures[name], CostObjective)
+            if name in measured and not isinstance(measured[name], CostObjective)
         ),
         family=family.name,
         rungs=tuple(rung.samples for rung in config.rungs),
@@ -287,10 +285,52 @@ def _problem(
     if _by_blocks(config):
         search = folder.calibration / "search.safetensors"
         hints = hints_of(config, folder.ranks, family, space, search)
-    problem = Problem(space, table, objectives, constraints, measures, hints)
+    zero = zero_of(folder, measured)
+    problem = Problem(space, table, objectives, constraints, measured, hints, zero)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem
+
+
+def source_of(config: Config, folder: RunFolder) -> Source:
+    """Returns where the model of a prepared run comes from, for its exports."""
+    manifest = folder.read_manifest() or {}
+    model = config.model
+    return Source(
+        folder=folder.ranks,
+        name_or_path=manifest["source"],
+        dtype=model.dtype,
+        family=manifest["family"],
+        trust_remote_code=model.trust_remote_code,
+        revision=model.revision,
+        adapt=config.adapt.plain() if config.adapt else None,
+    )
+
+
+def export_rungs(
+    config: Config, folder: RunFolder, patterns: Sequence[Pattern]
+) -> list[str | None]:
+    """Returns the highest rung of the export ladder that each pattern allows.
+
+    None where nobody exports models of the family.
+    """
+    source = source_of(config, folder)
+    if not patterns or getattr(FAMILIES.load(source.family), "exporter", None) is None:
+        return [None] * len(patterns)
+    found = exporter_of(source.family).rungs(source, space_of(folder), patterns)
+    return [rung for rung, _ in found]
+
+
+def zero_of(folder: RunFolder, measures: Mapping[str, Objective]) -> dict[str, dict[str, float]]:
+    """Returns by split what measures say of a model that knows frequencies only.
+
+    A split of which nothing is known, as in folders from before this was kept, is left out.
+    """
+    found = {}
+    for split in SPLITS:
+        scale = Scale.load(folder.calibration / f"{split}.safetensors")
+        found[split] = zeros(measures, scale.zero, scale.dense)
+    return {split: one for split, one in found.items() if one}
 
 
 def space_of(folder: RunFolder) -> Space:
@@ -308,18 +348,29 @@ def space_of(folder: RunFolder) -> Space:
         ) from error
 
 
+def problem_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Problem:
+    """Returns what a prepared run searches."""
+    for plugin in config.plugins:
+        load_plugin(plugin)
+    return _problem(config, folder, *measures(config, live.objectives))[1]
+
+
 def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker:
     """Returns a worker, in this process, on a prepared run."""
     for plugin in config.plugins:
         load_plugin(plugin)
-    return Worker(_problem(config, folder, *_measures(config, live.objectives))[0])
+    return Worker(_problem(config, folder, *measures(config, live.objectives))[0])
 
 
 def worker_count(config: Config) -> int:
-    """Returns how many workers ``workers.count: auto`` means on this machine."""
+    """Returns how many workers are asked for; ``auto`` is as many as fit this machine."""
+    count = config.workers.count
+    return fitting(config) if count == "auto" else count
+
+
+def fitting(config: Config) -> int:
+    """Returns how many workers this machine has cores, and GPUs, for; at least one."""
     workers = config.workers
-    if workers.count != "auto":
-        return workers.count
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     room = cores / (workers.num_cpus or workers.threads)
@@ -330,9 +381,27 @@ def worker_count(config: Config) -> int:
     return max(1, int(room))
 
 
+def crowded(config: Config) -> str | None:
+    """Returns a warning where more workers are asked for than fit this machine, else None."""
+    workers, room = config.workers, fitting(config)
+    if workers.count == "auto" or workers.address or workers.backend == "local":
+        return None
+    if workers.count <= room:
+        return None
+    need = workers.num_cpus or workers.threads
+    return (
+        f"warning   workers.count={workers.count} asks for more than this machine has: {room} "
+        f"fit{'s' if room == 1 else ''} (each takes {need:g} core{'' if need == 1 else 's'}"
+        f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
+        f"each other"
+    )
+
+
 def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
     """Returns the workers that the configuration asks for."""
     workers, count = config.workers, worker_count(config)
+    if warning := crowded(config):
+        console.say(warning)
     if workers.backend == "local" or (count == 1 and not workers.in_ray):
         from evoprune.evaluation.local import LocalEvaluator
 

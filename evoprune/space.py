@@ -57,17 +57,31 @@ class Gene:
 
 
 @dataclass(frozen=True)
+class Quorum:
+    """Genes of which so many keep their sites, whatever a candidate says.
+
+    Attributes:
+        genes: their indices; each can drop its sites.
+        least: how many stay.
+    """
+
+    genes: tuple[int, ...]
+    least: int
+
+
+@dataclass(frozen=True)
 class Space:
     """All patterns over some genes, in canonical form.
 
     Arrays of candidates are integers (P, n_var). A level gene takes one column, 0 = dense. A bits
     gene takes a column per unit, where **0 = kept and 1 = removed**, so that zero is dense there
-    too.
+    too. Of the genes of a quorum so many stay.
     """
 
     sites: Mapping[str, Site]
     genes: tuple[Gene, ...]
     name: str = ""
+    quorums: tuple[Quorum, ...] = ()
     _columns: tuple[slice, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +102,23 @@ class Space:
         columns = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
         object.__setattr__(self, "_columns", columns)
         self._check_parents()
+        self._check_quorums()
+
+    def _check_quorums(self) -> None:
+        for quorum in self.quorums:
+            if not 0 < quorum.least <= len(quorum.genes):
+                raise SpaceError(
+                    f"Of {len(quorum.genes)} genes of the space '{self.name}' {quorum.least} are "
+                    "to stay.",
+                    "Lower `at_least`, or let its rule match more sites.",
+                )
+            for index in quorum.genes:
+                gene = self.genes[index]
+                if index in self._inside or not any(isinstance(o, Drop) for o in gene.options):
+                    raise SpaceError(
+                        f"`at_least` is set for '{gene.name}', which no gene drops for itself.",
+                        "Use it in the rule that drops the outermost sites, such as blocks.",
+                    )
 
     def _check_parents(self) -> None:
         strange = {site for gene in self.genes for site in gene.sites} - set(self.sites)
@@ -252,9 +283,12 @@ class Space:
         """Returns a copy of ``X`` (P, n_var) in which whatever lies under a dropped parent is 0.
 
         A gene of bits always keeps a unit, its first if all are removed: what reads none is no
-        network. To remove a whole site, give the space a gene that drops it.
+        network. To remove a whole site, give the space a gene that drops it. Where too few genes
+        of a quorum stay, the first of those that go come back.
         """
         X = np.array(X, dtype=np.int64, copy=True).reshape(-1, self.n_var)
+        for quorum in self.quorums:
+            self._bring_back(X, quorum)
         for index in self._outer_first:
             columns = self._columns[index]
             if index in self._inside:
@@ -262,6 +296,15 @@ class Space:
             if self.genes[index].bits:
                 X[(X[:, columns] == 1).all(axis=1), columns.start] = 0
         return X
+
+    def _bring_back(self, X: np.ndarray, quorum: Quorum) -> None:
+        """Keeps, in place, as many of a quorum's genes as it asks for."""
+        columns, drops = self._drops
+        genes = np.array(quorum.genes)
+        at = columns[genes]
+        gone = drops[genes, X[:, at]]  # (P, genes of the quorum)
+        missing = quorum.least - (~gone).sum(axis=1, keepdims=True)
+        X[:, at] = np.where(gone & (gone.cumsum(axis=1) <= missing), 0, X[:, at])
 
     @cached_property
     def corners(self) -> np.ndarray:
@@ -380,7 +423,9 @@ class Space:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the space as JSON."""
-        return {
+        quorums = [[list(quorum.genes), quorum.least] for quorum in self.quorums]
+        # Left out where there is none, so that digests of spaces without stay what they were.
+        return ({"quorums": quorums} if quorums else {}) | {
             "name": self.name,
             "sites": [[s.name, s.kind, s.units, s.parent] for s in self.sites.values()],
             "genes": [
@@ -410,7 +455,8 @@ class Space:
             )
             for gene in data["genes"]
         )
-        return cls({site.name: site for site in sites}, genes, data["name"])
+        quorums = tuple(Quorum(tuple(of), least) for of, least in data.get("quorums", ()))
+        return cls({site.name: site for site in sites}, genes, data["name"], quorums)
 
     @property
     def digest(self) -> str:

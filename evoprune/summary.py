@@ -3,19 +3,25 @@
 import json
 from collections.abc import Mapping
 
+from evoprune.controls import Controlled
 from evoprune.front import Front
 from evoprune.journal import write_atomically
 from evoprune.pareto import correlations, hypervolume, oriented
+from evoprune.scoring import SPLIT_OF
 from evoprune.search.loop import Box, Progress, box
 from evoprune.session import Session
 
 # Above this rank correlation, both turned so that less is better, a second objective is a copy of
 # the first; a trade-off correlates negatively.
 COPY = 0.95
-SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
-def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front]) -> None:
+def write_fronts(
+    session: Session,
+    found: Progress,
+    fronts: Mapping[str, Front],
+    taken: Mapping[str, Controlled],
+) -> None:
     """Writes the fronts of the search and its controls, and the summary; says what they hold."""
     folder = session.folder
     fronts["search"].to_csv(folder.front_csv)
@@ -25,7 +31,7 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         fronts[name].to_csv(folder.controls / f"{name}.csv")
         fronts[name].to_json(folder.controls / f"{name}.json")
     write_atomically(folder.costs, _costs(session))
-    boxes = {prefix: _box(session, split) for prefix, split in SPLITS.items()}
+    boxes = {prefix: _box(session, split) for prefix, split in SPLIT_OF.items()}
     volumes = {
         name: {prefix: volume(front, prefix, b) for prefix, b in boxes.items()}
         for name, front in fronts.items()
@@ -37,6 +43,7 @@ def write_fronts(session: Session, found: Progress, fronts: Mapping[str, Front])
         "n_eval": found.n_eval,
         "tokens": found.tokens,
         "search_hypervolume": found.hypervolume,
+        "controls": {n: {"n_eval": c.n_eval, "tokens": c.tokens} for n, c in taken.items()},
         "measures": _measures(session),
         "boxes": {p: [b.ideal.tolist(), b.reference.tolist()] for p, b in boxes.items()},
         "hypervolumes": volumes,

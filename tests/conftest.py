@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from shared import tiny_settings
+from shared import taught, tiny_settings
 
 from evoprune.testing import tiny_decoder
 
@@ -44,6 +44,17 @@ def tiny_llama_untied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of another random Llama: 3 blocks, untied, another vocabulary."""
     folder = tmp_path_factory.mktemp("models") / "untied"
     return tiny_decoder(folder, layers=3, tied=False, vocabulary=320, seed=1)
+
+
+@pytest.fixture(scope="session")
+def taught_llama(
+    tiny_llama: Path, tiny_texts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Returns the folder of a tiny Llama that was taught its texts for a second or two.
+
+    It is better than unigram frequencies, as a model must be for anything to be kept of it.
+    """
+    return taught(tiny_llama, tiny_texts, tmp_path_factory.mktemp("models") / "taught")
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ def reached(
     problem: Problem, landscape: Landscape, algorithm: Any, n_eval: int, seed: int = 0
 ) -> tuple[float, Any]:
     """Returns the hypervolume that an algorithm reaches on a landscape, and its stepper."""
-    box = Box.of(landscape.F(problem.space.corners))
+    box = Box.of(*landscape.F(problem.space.corners))
     stepper = algorithm.begin(problem, problem.space.corners[:1], seed)
     F = np.zeros((0, 2))
     while len(F) < n_eval and (X := stepper.ask()) is not None:
         told = landscape.F(X)
         F = np.concatenate([F, told])
-        stepper.tell(X, told, np.zeros((len(X), len(problem.constraints) + 1)))
+        stepper.tell(X, told, np.zeros((len(X), problem.n_violations)))
     return hypervolume(F[:n_eval], box.reference, box.ideal), stepper

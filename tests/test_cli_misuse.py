@@ -58,6 +58,16 @@ SETTINGS = {
         "There is no objective 'token_acuracy'.",
         "Did you mean 'token_accuracy'?",
     ),
+    "another task's objective": (
+        {"objectives": ["accuracy", "params"]},
+        "The task 'causal_lm' does not measure 'accuracy', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
+    ),
+    "another task's column": (
+        {"columns": ["ood_auroc"]},
+        "The task 'causal_lm' does not measure 'ood_auroc', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
+    ),
     "unknown algorithm": (
         {"search": {"algorithm": "nsga22", "n_eval": 4}},
         "There is no algorithm 'nsga22'.",
@@ -302,6 +312,10 @@ def test_a_full_disk_at_the_journal(say, tiny_config, monkeypatch):
 def test_other_verbs_speak_the_same_way(say, monkeypatch):
     assert say(verb="plan", objectives=["klx"]) == lines(
         "There is no objective 'klx'.", "Did you mean 'kl'?"
+    )
+    assert say(verb="plan", objectives=["accuracy", "params"]) == lines(
+        "The task 'causal_lm' does not measure 'accuracy', which is of 'classification'.",
+        "Did you mean 'token_accuracy'?",
     )
     assert say(verb="front") == lines(
         "'TMP/mine.yaml' is no run folder: it holds no config.yaml.",

@@ -78,6 +78,7 @@ def test_an_unknown_setting_is_named_with_its_near_miss(sections, message):
         ({"model": "x"}, "'model' is 'x': Input should be a mapping."),
         ({"workers": {"backend": "rays"}}, "'workers.backend' is 'rays': Input should be 'auto'"),
         ({"constraints": {"params": "70"}}, "The constraint 'params: 70' cannot be read."),
+        ({"constraints": {"rung": "homogenous"}}, "rung: homogenous' names no rung that a search"),
         ({"rungs": [{"samples": 5}, {"samples": 48}]}, "every rung but the last needs keep."),
         ({"rungs": [{"samples": 9, "keep": 0.5}, {"samples": 9}]}, "rungs must grow"),
         ({"rungs": [{"samples": 9}]}, "the last rung must have calibration.samples samples"),
@@ -279,6 +280,13 @@ def test_execution_does_not_change_the_identity(override):
 )
 def test_what_changes_values_changes_the_identity(override):
     assert load_config(SETTINGS).identity() != load_config(SETTINGS, [override]).identity()
+
+
+def test_settings_that_came_later_leave_the_identity_of_older_runs_alone():
+    plain = load_config(SETTINGS, ["space=decoder/depth"]).identity()
+    assert all("at_least" not in gene for gene in plain["space"]["genes"])
+    uniform = load_config(SETTINGS, ["space=decoder/uniform"]).identity()
+    assert uniform["space"]["genes"][0]["at_least"] == 1
 
 
 def test_identity_and_execution_together_are_the_configuration():

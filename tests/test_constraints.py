@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprune.constraints import SLACK, Constraint, parse_bound, parse_constraint, parse_constraints
+from evoprune.constraints import (
+    SLACK,
+    Constraint,
+    asked_rung,
+    parse_bound,
+    parse_constraint,
+    parse_constraints,
+)
 from evoprune.errors import ConfigError
 
 BOUNDS = st.floats(-1e9, 1e9).map(lambda value: float(f"{value:g}"))
@@ -71,3 +78,24 @@ def test_rounding_of_a_percentage_breaks_nothing():
 def test_a_mapping_gives_its_constraints_in_order():
     found = parse_constraints({"params": "<=70%", "token_accuracy": ">=0.3"})
     assert [str(constraint) for constraint in found] == ["params<=70%", "token_accuracy>=0.3"]
+
+
+def test_a_rung_stands_beside_bounds():
+    texts = {"rung": "homogeneous", "params": "<=70%"}
+    assert asked_rung(texts) == "homogeneous" and asked_rung({"params": "<=70%"}) is None
+    assert [str(constraint) for constraint in parse_constraints(texts)] == ["params<=70%"]
+
+
+@pytest.mark.parametrize(
+    ("rung", "remedy"),
+    [
+        ("homogenous", "Did you mean 'homogeneous'?"),
+        ("standalone", "Choose one of: homogeneous."),
+        ("<=1", "Choose one of: homogeneous."),
+    ],
+)
+def test_a_rung_that_cannot_be_asked_for_is_refused(rung, remedy):
+    with pytest.raises(ConfigError) as error:
+        asked_rung({"rung": rung})
+    assert f"The constraint 'rung: {rung}' names no rung" in str(error.value)
+    assert remedy in str(error.value)

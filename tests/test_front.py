@@ -176,17 +176,17 @@ def test_csv_has_a_fixed_form(front, tmp_path):
     front.to_csv(tmp_path / "front.csv")
     lines = (tmp_path / "front.csv").read_bytes().decode().split("\n")
     assert lines[0] == (
-        "id,origin,search_token_accuracy,val_token_accuracy,params,report_token_accuracy,val_kl"
+        "id,origin,rung,search_token_accuracy,val_token_accuracy,params,report_token_accuracy,val_kl"
     )
-    assert lines[1] == "ab12,search,0.41000000000000003,0.4,1000,0.30000000000000004,"
+    assert lines[1] == "ab12,search,,0.41000000000000003,0.4,1000,0.30000000000000004,"
     assert lines[3].endswith(",300,,inf")
-    assert lines[4:] == ["ef78,uniform,,0.1,500,,", ""]
+    assert lines[4:] == ["ef78,uniform,,,0.1,500,,", ""]
 
 
 def test_csv_writes_numpy_numbers_like_plain_ones(tmp_path):
     values = {"a": np.float64(0.1), "b": np.int64(3)}
     Front((FrontPoint("x", None, values),), {}).to_csv(tmp_path / "front.csv")
-    assert (tmp_path / "front.csv").read_text() == "id,origin,a,b\nx,search,0.1,3\n"
+    assert (tmp_path / "front.csv").read_text() == "id,origin,rung,a,b\nx,search,,0.1,3\n"
 
 
 def test_json_returns_the_same_front_and_the_same_bytes(front, tmp_path):
@@ -223,7 +223,7 @@ def test_files_that_cannot_be_read_or_written_are_named(front, tmp_path):
 def test_frame_has_the_columns_of_the_csv(front):
     pytest.importorskip("pandas")
     frame = front.to_frame()
-    assert list(frame.columns[:3]) == ["id", "origin", "search_token_accuracy"]
+    assert list(frame.columns[:4]) == ["id", "origin", "rung", "search_token_accuracy"]
     assert frame["params"].tolist() == [1000, 600, 300, 500]
 
 

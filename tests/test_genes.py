@@ -108,6 +108,8 @@ def test_sites_of_unequal_size_cannot_be_tied():
         ({"keep": (1.5,)}, "shares lie in"),
         ({"round_to": 0}, "round_to is 0"),
         ({"bits": True, "drop": True}, "bits stands alone"),
+        ({"at_least": -1, "drop": True}, "at_least is -1"),
+        ({"at_least": 1}, "at_least needs drop"),
     ],
 )
 def test_rules_with_impossible_values_are_refused(settings, message):

@@ -13,7 +13,9 @@ import evoprune
 
 ROOT = Path(evoprune.__file__).parent
 PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
+PURE |= {"quality", "picks"}
 PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
+PURE |= {"ladder", "tying"}
 TOP = {
     "run",
     "cli",
@@ -29,6 +31,10 @@ TOP = {
     "console",
     "summary",
     "many",
+    "front_table",
+    "finished",
+    "provisional",
+    "measured",
 }
 HIGH = {"export", "ensemble", "explain", "report"}
 # Modules of a package that is imported by name only, from within a function, as said there.

@@ -55,9 +55,9 @@ def test_sites_and_search_refuse_a_short_window_in_the_same_words(tmp_path, tiny
     settings["data"]["max_chunks_per_document"] = None
     assert sentence(search, settings) == said
     assert said == (
-        "Blocks of MistralForCausalLM look back 20 tokens (`sliding_window`), and examples have "
-        "128: run block by block it gives other logits.",
-        "Set data.chunk_tokens to 20 or less.",
+        "In model.layers.0.self_attn of MistralForCausalLM a token sees 20 tokens "
+        "(sliding_window), and an example has 128.",
+        "Set data.chunk_tokens=20 or less: blocks are run without a window.",
     )
 
 
@@ -68,7 +68,8 @@ def test_sites_of_a_model_of_no_family_name_what_is_in_the_way(tmp_path):
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     cause, _ = sentence(listing, "sites", str(tmp_path), ())
     assert cause == (
-        "No family takes GPT2LMHeadModel apart (decoder: it has no list of blocks at model.layers)."
+        "No family takes GPT2LMHeadModel apart (decoder: it holds transformer, lm_head (20, 8), "
+        "and no blocks at model.layers)."
     )
 
 

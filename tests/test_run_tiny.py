@@ -59,6 +59,16 @@ def test_a_damaged_configuration_of_a_run_is_told(tiny_config):
             evoprune.Run.load(run.folder.path)
 
 
+def test_a_run_without_a_front_says_how_far_it_is_and_how_to_go_on(tiny_config):
+    folder = evoprune.search(tiny_config(), quiet=True).folder
+    folder.front_json.unlink()
+    error = folder.unfinished()
+    assert error.cause.endswith("so it has no front: 12 evaluations of n_eval=12.")
+    assert error.remedy == f"Go on with it: evoprune search {folder.config}"
+    evoprune.search(folder.config, quiet=True)
+    assert evoprune.Run.load(folder.path).front
+
+
 def test_a_front_makes_an_ensemble_and_a_report(tiny_config, monkeypatch, capsys):
     run = evoprune.search(tiny_config(), quiet=True)
     place = str(run.folder.path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evoprune.errors import SpaceError
 from evoprune.genes import GeneSpec, build_space
 from evoprune.pattern import Bits, Drop, Keep, Pattern
-from evoprune.space import Gene, Site, Space
+from evoprune.space import Gene, Quorum, Site, Space
 from evoprune.testing.synthetic import BLOCKS, CHANNELS, HEADS, PARTS, WIDTHS, sites, table
 
 BITS = GeneSpec("channels", bits=True)
@@ -178,3 +178,49 @@ def test_sites_with_impossible_parents_are_refused(parents, cause):
     found = {name: Site(name, "block", parent=parent) for name, parent in parents.items()}
     with pytest.raises(SpaceError, match=cause):
         Space(found, (Gene("a", ("a",), (Keep(1), Drop())),))
+
+
+QUORUM = GeneSpec("block", drop=True, at_least=2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_genes_of_a_quorum_stay_and_no_more_than_these(seed):
+    space = build_space("s", sites(5), (QUORUM, *WIDTHS))
+    X = np.random.default_rng(seed).integers(0, space.upper + 1, (8, space.n_var))
+    blocks, asked = space.canonical(X)[:, :5], X[:, :5]
+    assert ((blocks == 0).sum(axis=1) == np.maximum((asked == 0).sum(axis=1), 2)).all()
+    assert (blocks <= asked).all()
+    assert (space.canonical(space.canonical(X)) == space.canonical(X)).all()
+
+
+def test_what_a_quorum_brings_back_is_the_first_that_went():
+    space = build_space("s", sites(4), (QUORUM,))
+    assert space.canonical(np.array([[1, 1, 1, 0], [1, 1, 1, 1]])).tolist() == [
+        [0, 1, 1, 0],
+        [0, 0, 1, 1],
+    ]
+    assert space.corners[1].tolist() == [0, 0, 1, 1]
+
+
+def test_a_quorum_is_stored_and_changes_nothing_where_there_is_none():
+    space = build_space("s", sites(4), (QUORUM,))
+    assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+    assert space.quorums == (Quorum((0, 1, 2, 3), 2),)
+    free = build_space("s", sites(4), (BLOCKS,))
+    assert "quorums" not in free.to_json() and free.digest != space.digest
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        (
+            (GeneSpec("block", drop=True, at_least=4),),
+            "Of 3 genes of the space 's' 4 are to stay. Lower `at_least`",
+        ),
+        ((BLOCKS, GeneSpec("mlp", drop=True, at_least=1)), "'layers.0.mlp', which no gene drops"),
+    ],
+)
+def test_a_quorum_that_cannot_be_meant_is_refused(specs, message):
+    with pytest.raises(SpaceError) as error:
+        build_space("s", sites(3), specs)
+    assert message in str(error.value)

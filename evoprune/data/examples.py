@@ -47,10 +47,12 @@ class Examples:
     Attributes:
         passes: what is read, by pass; ``clean`` holds the examples themselves.
         dense: the dense model's table for every pass.
+        zero: that of a model that knows frequencies only (``evoprune.quality``), where known.
     """
 
     passes: Mapping[str, Pass]
     dense: Mapping[str, Table] = field(default_factory=dict)
+    zero: Mapping[str, Table] = field(default_factory=dict)
 
     @property
     def clean(self) -> Pass:
@@ -75,6 +77,7 @@ class Examples:
         return Examples(
             {name: one.first(counts[name]) for name, one in self.passes.items()},
             {name: table.take(np.arange(counts[name])) for name, table in self.dense.items()},
+            {name: table.take(np.arange(counts[name])) for name, table in self.zero.items()},
         )
 
     def after(self, counts: Mapping[str, int]) -> "Examples":
@@ -90,7 +93,7 @@ class Examples:
             thin: the array that says which (``thin_file``), and the dense tables there.
         """
         clean = self.clean.with_arrays(thin.clean.arrays)
-        return Examples({**self.passes, "clean": clean}, {**self.dense, **thin.dense})
+        return Examples({**self.passes, "clean": clean}, {**self.dense, **thin.dense}, self.zero)
 
     def save(self, path: Path) -> None:
         """Writes the examples as safetensors."""
@@ -100,8 +103,9 @@ class Examples:
         for name, one in self.passes.items():
             tensors |= {f"{name}/groups": one.groups, f"{name}/sizes": one.sizes}
             tensors |= {f"{name}/array/{key}": value for key, value in one.arrays.items()}
-        for name, table in self.dense.items():
-            tensors |= {f"{name}/dense/{column}": v for column, v in table.columns.items()}
+        for sort, tables in (("dense", self.dense), ("zero", self.zero)):
+            for name, table in tables.items():
+                tensors |= {f"{name}/{sort}/{column}": v for column, v in table.columns.items()}
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
 
     @classmethod
@@ -110,22 +114,57 @@ class Examples:
         from safetensors.numpy import load_file
 
         tensors = load_file(path)
-        arrays: dict[str, dict[str, np.ndarray]] = {}
-        columns: dict[str, dict[str, np.ndarray]] = {}
-        # safetensors keeps no order of its own; names are sorted to have one.
-        for name in sorted(tensors):
-            owner, _, rest = name.partition("/")
-            sort, _, key = rest.partition("/")
-            if sort == "array":
-                arrays.setdefault(owner, {})[key] = tensors[name]
-            elif sort == "dense":
-                columns.setdefault(owner, {})[key] = tensors[name]
+        sorts = _by_sort(tensors)
         passes = {
             name: Pass(found, tensors[f"{name}/groups"], tensors[f"{name}/sizes"])
-            for name, found in arrays.items()
+            for name, found in sorts["array"].items()
         }
-        dense = {name: Table(found, passes[name].groups) for name, found in columns.items()}
-        return cls(passes, dense)
+        return cls(passes, _tables(sorts["dense"], tensors), _tables(sorts["zero"], tensors))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Both ends of what patterns of a split are judged by, without the examples themselves.
+
+    Attributes:
+        dense: the dense model's table for every pass.
+        zero: that of a model that knows frequencies only; empty in folders from before there was
+            one, and of a task without.
+    """
+
+    dense: Mapping[str, Table]
+    zero: Mapping[str, Table]
+
+    @classmethod
+    def load(cls, path: Path) -> "Scale":
+        """Returns the tables in the file that ``Examples.save`` wrote; nothing else is read."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            wanted = [n for n in names if n.split("/")[1] in ("dense", "zero", "groups")]
+            tensors = {name: file.get_tensor(name) for name in wanted}
+        sorts = _by_sort(tensors)
+        return cls(_tables(sorts["dense"], tensors), _tables(sorts["zero"], tensors))
+
+
+Columns = dict[str, dict[str, np.ndarray]]
+
+
+def _by_sort(tensors: Mapping[str, np.ndarray]) -> dict[str, Columns]:
+    """Returns the arrays of a file by what they are, by pass and by name."""
+    found: dict[str, Columns] = {"array": {}, "dense": {}, "zero": {}}
+    # safetensors keeps no order of its own; names are sorted to have one.
+    for name in sorted(tensors):
+        owner, _, rest = name.partition("/")
+        sort, _, key = rest.partition("/")
+        if sort in found:
+            found[sort].setdefault(owner, {})[key] = tensors[name]
+    return found
+
+
+def _tables(columns: Columns, tensors: Mapping[str, np.ndarray]) -> dict[str, Table]:
+    return {name: Table(found, tensors[f"{name}/groups"]) for name, found in columns.items()}
 
 
 def thin_file(positions: int) -> str:

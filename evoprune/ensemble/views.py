@@ -12,8 +12,8 @@ from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.worker import cost_table
 from evoprune.export.heterogeneous import differ
-from evoprune.export.ladder import UnfitError, kept_blocks
 from evoprune.export.subject import Subject
+from evoprune.ladder import UnfitError, kept_blocks
 from evoprune.pattern import Pattern
 from evoprune.registry import ADAPTS, FAMILIES
 from evoprune.sections import Part

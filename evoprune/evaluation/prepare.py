@@ -236,7 +236,7 @@ def _write(
         )
         for split in SPLITS
     }
-    space = config.space.build(opened.family.sites(opened.model))
+    space = config.space_over(opened.family.sites(opened.model))
     scores, stored = rank(config, space, opened.family, opened.model, bare["search"])
     runner = _base_runner(config, opened, folder.ranks)
     save_ranks(folder.ranks, config.criterion.type, scores, stored)
@@ -251,6 +251,10 @@ def _write(
     for split, examples in bare.items():
         scored = _dense(runner, examples, rungs if split == "search" else ())
         _check_finite(scored, split)
+        if hasattr(opened.task, "zero"):
+            stages = getattr(runner, "stages", None)
+            zero = opened.task.zero(opened.pools["search"], scored, stages)
+            scored = replace(scored, zero=zero)
         scored.save(folder.calibration / f"{split}.safetensors")
         if split == "search":
             _write_thin(config, folder, runner, opened.task, scored)

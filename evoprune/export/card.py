@@ -10,9 +10,9 @@ from typing import Any
 
 from evoprune import __version__
 from evoprune.errors import ExportError
-from evoprune.export.ladder import Rung, in_words
 from evoprune.export.subject import Source
 from evoprune.journal import encode
+from evoprune.ladder import Rung, in_words
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 
@@ -31,12 +31,16 @@ class Words:
         trained: whether anything was trained after the cut.
         details: paragraphs on what is left.
         loading: how it is loaded.
+        training: how it is trained further.
+        licence: what may be done with it.
     """
 
     front: tuple[str, ...]
     trained: str
     details: tuple[str, ...]
     loading: str
+    training: str = ""
+    licence: str = "The licence of the base model applies to this one as well: read it there."
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ class Card:
             score_table(self.scores),
             "## How to load it",
             self.words.loading,
+            *(["## How to train it further", self.words.training] if self.words.training else []),
             "## Licence",
-            "The licence of the base model applies to this one as well: read it there.",
+            self.words.licence,
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -190,6 +195,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(record, dict) and record.get("format") == FORMAT
     return record if ours else None
+
+
+def record_error(folder: Path, error: float) -> None:
+    """Writes into the record of an export how far verification found it from what was searched."""
+    record = read_record(folder) or {}
+    text = json.dumps(record | {"max_error": error}, indent=1, allow_nan=False, ensure_ascii=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def check_target(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Exports a pattern of a decoder: the writers of the rungs, and what is carried over."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from evoprune.errors import ExportError
-from evoprune.export.card import Card, check_target
-from evoprune.export.decoder_card import words
+from evoprune.export.beside import carry_over
+from evoprune.export.card import Card, check_target, record_error
+from evoprune.export.decoder_card import linear_names, words
 from evoprune.export.heterogeneous import differ, layer_table
 from evoprune.export.homogeneous import shrink
-from evoprune.export.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.export.masked import mask
 from evoprune.export.measure import measure_export
 from evoprune.export.order import Order
 from evoprune.export.subject import Source, Subject
 from evoprune.export.verify import verify as verify_export
 from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
+from evoprune.ladder import LADDER, Rung, UnfitError, rung_of
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 
@@ -26,33 +26,11 @@ __all__ = ["DecoderExporter", "Exported", "Source", "export_pattern"]
 
 SHARD = "5GB"
 TOLERANCE = {"float64": 1e-9}  # of the largest logit; 1e-4 in the other dtypes
-_GENERATION = "generation_config.json"
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-
-
-def _save_shrunk(subject: Subject, folder: Path) -> int:
-    return _save(shrink(subject), folder)
-
-
-def _save_different(subject: Subject, folder: Path) -> int:
-    return _save(differ(subject), folder)
-
-
-def _save_masked(subject: Subject, folder: Path) -> int:
-    return _save(mask(subject), folder)
-
-
-def _save(model: Any, folder: Path) -> int:
-    model.save_pretrained(folder, max_shard_size=SHARD)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-# A writer fills the folder with weights and configuration and returns how many parameters it
-# wrote, or raises UnfitError before it writes anything.
-WRITERS: dict[Rung, Callable[[Subject, Path], int]] = {
-    "homogeneous": _save_shrunk,
-    "heterogeneous": _save_different,
-    "dense-masked": _save_masked,
+# What returns the model of each rung, to be written, or raises UnfitError.
+MODELS: dict[Rung, Callable[[Subject], Any]] = {
+    "homogeneous": shrink,
+    "heterogeneous": differ,
+    "dense-masked": mask,
 }
 
 
@@ -88,14 +66,18 @@ def export_pattern(
     chosen = _dtype(source, dtype)
     subject = Subject.load(source, space, pattern, chosen)
     with writing(target) as folder:
-        rung, reason, params = _climb_down(subject, folder)
-        has_tokenizer = _carry_over(source, folder)
+        rung, reason, model = _climb_down(subject)
+        model.save_pretrained(folder, max_shard_size=SHARD)
+        params = sum(parameter.numel() for parameter in model.parameters())
+        carried = carry_over(source, folder)
         size = weight_bytes(folder)
         sizes = (subject.params(space.dense), params), size
-        said = words(source, rung, _layers(subject, rung), has_tokenizer)
+        said = words(source, rung, _layers(subject, rung), carried, linear_names(model))
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, space, pattern, *made).write(folder)
         error = _verified(subject, source, rung, folder, tokens) if verify else None
+        if error is not None:
+            record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
 
@@ -133,12 +115,12 @@ def _layers(subject: Subject, rung: Rung) -> tuple[Mapping[str, str], ...]:
     return tuple(layer_table(subject)) if rung == "heterogeneous" else ()
 
 
-def _climb_down(subject: Subject, folder: Path) -> tuple[Rung, str, int]:
-    """Writes the model on the first rung, from the highest allowed down, that takes it."""
+def _climb_down(subject: Subject) -> tuple[Rung, str, Any]:
+    """Returns the first rung, from the highest allowed down, that takes the model, why, and it."""
     highest, reason = rung_of(subject.space, subject.pattern)
     for rung in LADDER[LADDER.index(highest) :]:
         try:
-            return rung, reason, WRITERS[rung](subject, folder)
+            return rung, reason, MODELS[rung](subject)
         except UnfitError as why:
             reason = str(why)
     raise ExportError(f"No rung holds the pattern: {reason}", "Export another pattern.")
@@ -164,49 +146,6 @@ def _dtype(source: Source, asked: str | None) -> str:
         return source.dtype
     width = {name: getattr(torch, name).itemsize for name in DTYPES}
     return stored if width[stored] < width[source.dtype] else source.dtype
-
-
-def _carry_over(source: Source, folder: Path) -> bool:
-    """Copies generation config and tokenizer; returns whether there is a tokenizer."""
-    from transformers import AutoTokenizer
-
-    generation = _file(source, _GENERATION)
-    if generation is not None:
-        # Copied as it is: transformers refuses to save some that it loads.
-        shutil.copyfile(generation, folder / _GENERATION)
-    if not any(_file(source, name) for name in _TOKENIZER):
-        return False
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.name_or_path,
-            revision=source.revision,
-            trust_remote_code=source.trust_remote_code,
-        )
-    except Exception as error:  # whatever a file or a foreign class may raise
-        raise ExportError(
-            f"The tokenizer of '{source.name_or_path}' cannot be loaded: "
-            f"{' '.join(str(error).split())[:200]}.",
-            "Mend the tokenizer's files beside the model.",
-        ) from error
-    tokenizer.save_pretrained(folder)
-    return True
-
-
-def _file(source: Source, name: str) -> str | None:
-    """Returns where a file of the original model lies, fetched if need be; None without it."""
-    from transformers.utils.hub import cached_file
-
-    try:
-        found = cached_file(
-            source.name_or_path,
-            name,
-            revision=source.revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-    except (OSError, ValueError):  # neither a folder nor a hub id
-        return None
-    return None if found is None else str(found)
 
 
 def _verified(

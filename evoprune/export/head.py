@@ -13,14 +13,14 @@ import numpy as np
 from evoprune.costs import CostTable, Row
 from evoprune.errors import ExportError
 from evoprune.evaluation.realise import Realised
-from evoprune.export.card import Card, check_target
+from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.head_card import words
-from evoprune.export.ladder import Rung
 from evoprune.export.measure_head import measure_head
 from evoprune.export.order import Order
 from evoprune.export.subject import Source
 from evoprune.export.verify import difference, verify_head
 from evoprune.export.writing import Exported, check_dtype, weight_bytes, writing
+from evoprune.ladder import Rung
 from evoprune.pattern import Pattern
 from evoprune.registry import FAMILIES
 from evoprune.space import Space
@@ -229,6 +229,8 @@ def export_head(
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, subject.space, subject.pattern, *made).write(folder)
         error = _verified(subject, rung, folder, config, tensors) if verify else None
+        if error is not None:
+            record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
 
@@ -324,6 +326,9 @@ def _check_scores(found: Mapping[str, float], scores: Mapping[str, float]) -> No
     """
     for name, value in found.items():
         scored = scores.get(f"val_{name}", value)
+        # What cannot be told, such as an AUROC without anything outside, still cannot be told.
+        if math.isnan(value) and math.isnan(scored):
+            continue
         if not math.isclose(value, scored, rel_tol=SCORED, abs_tol=SCORED):
             raise ExportError(
                 f"The head was fitted again, and its {name} on validation is {value:.6g}, not "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from evoprune.evaluation.realise import Realised
 from evoprune.export.card import Words, table
-from evoprune.export.ladder import Rung
+from evoprune.ladder import Rung
 
 if TYPE_CHECKING:
     from evoprune.families.sparse_head.network import HeadNetwork
@@ -15,14 +15,15 @@ The backbone is as it was; the head was fitted for these features and neurons, o
 split."""
 LOADING = """\
 ```python
-from modeling_head import load  # the file in this folder: run there, or put it on sys.path
+import torch
+from modeling_head import load  # the file beside this card: run there, or put it on sys.path
 
-model = load("path/to/this/folder")
-logits = model({inputs})
+model = load(".")
+logits = model(torch.zeros(1, {shape}))  # {inputs}
 ```
 
 It needs torch and safetensors, and not evoprune. `model.classes` names the classes{classes}. \
-`evoprune.load("path/to/this/folder")` gives the same model and runs none of the folder's code: \
+`evoprune.load(".")` gives the same model and runs none of the folder's code: \
 what the model computes is data, the steps in `config.json`. It can be trained further: gradients \
 reach all parameters, batch norms keep their statistics, dropout stays off; `model.save(folder)` \
 writes it again."""
@@ -90,9 +91,9 @@ def _loading(network: "HeadNetwork", config: Mapping[str, Any]) -> str:
     shape = ", ".join(str(extent) for extent in config["input"]["shape"])
     name = config["input"]["name"]
     low, high = network.samples.min(), network.samples.max()
-    inputs = f"{name})  # float, (N, {shape})"
+    inputs = f"{name}, float, (N, {shape})"
     if name == "images":
         inputs += f"; the search read values such as {low:.4g} to {high:.4g}"
     classes = ", ".join(network.classes[:12]) + (" …" if len(network.classes) > 12 else "")
-    text = LOADING.replace("{inputs})", inputs)
+    text = LOADING.replace("{inputs}", inputs).replace("{shape}", shape)
     return text.replace("{classes}", f" ({classes})" if classes else "")

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evoprune.export.homogeneous import check_params, smaller_state
-from evoprune.export.ladder import UnfitError, block_widths, kept_blocks
 from evoprune.export.subject import Subject
+from evoprune.ladder import UnfitError, block_widths, kept_blocks
 
 
 def differ(subject: Subject) -> Any:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from evoprune.errors import ExportError
-from evoprune.export.ladder import UnfitError, equal_widths, kept_blocks
 from evoprune.export.subject import Subject
+from evoprune.ladder import UnfitError, equal_widths, kept_blocks
 
 if TYPE_CHECKING:
     import torch

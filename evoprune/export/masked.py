@@ -6,8 +6,8 @@ import numpy as np
 
 from evoprune.costs import Row
 from evoprune.evaluation.realise import entries
-from evoprune.export.ladder import UnfitError
 from evoprune.export.subject import Subject
+from evoprune.ladder import UnfitError
 
 if TYPE_CHECKING:
     import torch

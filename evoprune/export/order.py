@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evoprune.data.examples import Examples
 from evoprune.errors import ExportError
-from evoprune.export.ladder import Rung
 from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
+from evoprune.ladder import Rung
 from evoprune.pattern import Pattern
 from evoprune.registry import FAMILIES
 from evoprune.space import Space

@@ -2,14 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import check_target
-from evoprune.export.ladder import Rung
+from evoprune.ladder import Rung
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -26,6 +27,8 @@ class Exported:
         bytes: of its weights on disk.
         max_error: the largest error found in verification, relative to the largest logit; None
             if it was not verified.
+        speed: what was measured beside the dense model, by name: ``decode_ms`` and others with
+            ``dense``, ``export`` and ``ratio``; None if it was not measured.
     """
 
     path: Path
@@ -34,6 +37,7 @@ class Exported:
     params: int
     bytes: int
     max_error: float | None
+    speed: Mapping[str, Any] | None = None
 
 
 def check_dtype(asked: str) -> str:

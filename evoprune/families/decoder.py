@@ -17,6 +17,7 @@ from evoprune.costs import CostTable, Part, Row, fixed, of_site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
 from evoprune.errors import ModelError
+from evoprune.families.likeness import narrower, unlike_llama
 from evoprune.families.load import load_base, load_tokenizer, write_base
 from evoprune.families.placement import at, home, visiting
 from evoprune.families.stages import check_stages, embed
@@ -25,12 +26,6 @@ from evoprune.space import Site
 
 if TYPE_CHECKING:
     import torch
-
-LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-PROJECTIONS = {
-    "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
 
 
 @dataclass(frozen=True)
@@ -90,17 +85,19 @@ class Decoder:
         search = pools["search"]
         longest = np.argsort(-search.lengths, kind="stable")[:2]
         tokens = search.tokens[longest, : int(search.lengths[longest].min())]
+        self.check_numbers(model, torch.from_numpy(tokens).to(device))
+
+    def check_numbers(self, model: Any, tokens: "torch.Tensor") -> None:
+        """Checks by some tokens (B, T) that a model computes as this family takes it apart.
+
+        Raises:
+            ModelError: its attention sees fewer tokens, or the stages are not the model.
+        """
+        self.table(model, tokens.shape[1])  # says which tensor has another shape
         try:
-            check_stages(model, self.stages(model), torch.from_numpy(tokens).to(device))
+            check_stages(model, self.stages(model), tokens)
         except ModelError as error:
-            window = getattr(model.config, "sliding_window", None)
-            if window is None or window >= tokens.shape[1]:
-                raise
-            raise ModelError(
-                f"Blocks of {type(model).__name__} look back {window} tokens (`sliding_window`), "
-                f"and examples have {tokens.shape[1]}: run block by block it gives other logits.",
-                f"Set data.chunk_tokens to {window} or less.",
-            ) from error
+            raise narrower(model, tokens.shape[1]) or error from error
 
     def embed(self, model: Any, pool: TextPool, device: str) -> np.ndarray:
         """Returns an embedding of every chunk (N, H): its mean-pooled last hidden states."""
@@ -125,20 +122,7 @@ class Decoder:
 
     def misfit(self, model: Any) -> str | None:
         """Returns what tells a model from this family's style, in words; None if nothing does."""
-        layers = getattr(getattr(model, "model", None), "layers", None)
-        if layers is None or len(layers) == 0:
-            return "it has no list of blocks at model.layers"
-        if not hasattr(model, "lm_head"):
-            return "it has no lm_head"
-        for i, layer in enumerate(layers):
-            held = {name for name, _ in layer.named_children()}
-            if held != LAYER_PARTS:
-                return f"model.layers.{i} holds {_differing(held)}"
-            for part, names in PROJECTIONS.items():
-                lacking = [n for n in names if not hasattr(getattr(layer, part), n)]
-                if lacking:
-                    return f"model.layers.{i}.{part} has no {lacking[0]}"
-        return None
+        return unlike_llama(model)
 
     def shape(self, model: Any) -> Shape:
         """Returns the sizes of a model that fits, read off its tensors."""
@@ -347,13 +331,6 @@ class Decoder:
         return mlp if site.endswith(".mlp") else attn + mlp
 
 
-def _differing(held: Collection[str]) -> str:
-    """Returns how the children of a block differ from those of Llama's."""
-    lacking, more = sorted(LAYER_PARTS - set(held)), sorted(set(held) - LAYER_PARTS)
-    words = [f"no {', no '.join(lacking)}"] if lacking else []
-    return "; ".join([*words, f"also {', '.join(more)}"] if more else words)
-
-
 class DecoderStages:
     """embed → block 0 … block n−1 → head, with the library's own modules."""
 
@@ -408,8 +385,8 @@ class DecoderStages:
 
     def features(self, state: State) -> "torch.Tensor":
         """Returns the normalised hidden states that the head reads (B, T, H)."""
-        norm = self.model.model.norm
-        return norm(at(home(norm), state.hidden))
+        # The head lies where the norm does, and always has a tensor to ask; OLMo's norms have none.
+        return self.model.model.norm(at(home(self.model.lm_head), state.hidden))
 
     def logits(self, features: "torch.Tensor") -> "torch.Tensor":
         """Returns the logits (…, V) of features (…, H)."""

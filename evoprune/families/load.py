@@ -4,12 +4,13 @@ import copy
 import hashlib
 import importlib
 import os.path
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evoprune.errors import ModelError
 from evoprune.families.hub import only_cached
-from evoprune.families.placement import spread, streamed, visible
+from evoprune.families.placement import check_device, spread, streamed, visible
 from evoprune.registry import BACKBONES, FAMILIES
 from evoprune.shipped import find, resolved
 
@@ -145,7 +146,7 @@ def family_of(model: Any, name: str = "auto") -> Any:
     raise _no_family(model, families)
 
 
-def _no_family(model: Any, families: list[Any]) -> ModelError:
+def _no_family(model: Any, families: Sequence[Any]) -> ModelError:
     """Returns the error of a model that no family takes apart, with each family's reason."""
     reasons = [
         f"{family.name}: {family.misfit(model) if hasattr(family, 'misfit') else 'it does not fit'}"
@@ -169,6 +170,7 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
     Raises:
         ModelError: the network cannot be had, or no family takes it apart.
     """
+    check_device(settings.device)
     names = FAMILIES.names() if settings.family == "auto" else [settings.family]
     families = [FAMILIES.load(name)() for name in names]
     loader = "factory" if settings.factory is not None else "huggingface"
@@ -179,6 +181,8 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
             f"`{'factory' if loader == 'factory' else 'name_or_path'}`.",
             "See `evoprune ls families`, or leave `model.family` out.",
         )
+    if live is not None and loader == "huggingface":
+        _check_transformers(live)
     loaded = live_copy(live, settings) if live is not None else LOADERS[loader](settings)
     digest = weights_digest(loaded)
     for family in families:
@@ -186,6 +190,20 @@ def open_network(settings: Any, live: Any = None) -> tuple[Any, Any, str]:
         if family.fits(network):
             return family, placed(family, network, settings.device, settings.device_map), digest
     raise _no_family(loaded, families)
+
+
+def _check_transformers(live: Any) -> None:
+    """Checks that a live module is one of transformers'.
+
+    Raises:
+        ModelError: it is another module, such as a network for images.
+    """
+    if not hasattr(getattr(live, "config", None), "save_pretrained"):
+        raise ModelError(
+            f"The model handed over is {type(live).__name__}, no language model of transformers.",
+            "Hand over what AutoModelForCausalLM gives; a network for images is searched as the "
+            "backbone of a head, with `task: classification` and `model: {family: sparse_head}`.",
+        )
 
 
 def placed(family: Any, network: Any, device: str, device_map: str | None) -> Any:
@@ -210,7 +228,11 @@ def read_placed(family: Any, folder: Path, how: Any) -> Any:
         family: of the network.
         folder: with the base.
         how: has ``dtype``, ``device``, ``device_map`` and ``trust_remote_code``.
+
+    Raises:
+        ModelError: this machine does not have the device.
     """
+    check_device(how.device)
     if how.device_map is None:
         return family.read(folder, how.dtype, how.device, how.trust_remote_code)
     mapped = family.read(folder, how.dtype, "cpu", how.trust_remote_code)

@@ -6,7 +6,7 @@ Embedding, last norm and head lie together on the first device, so that tasks an
 States and blocks are moved by the stages and, for the library's own ``forward``, by hooks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,32 @@ from evoprune.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+
+
+def devices() -> list[str]:
+    """Returns what `model.device` may name on this machine: the CPU first, then accelerators."""
+    import torch
+
+    if not torch.accelerator.is_available():
+        return ["cpu"]
+    kind = str(torch.accelerator.current_accelerator()).partition(":")[0]
+    return ["cpu", kind, *(f"{kind}:{i}" for i in range(torch.accelerator.device_count()))]
+
+
+def check_device(device: str) -> None:
+    """Checks that this machine has a device, before anything is moved there.
+
+    Raises:
+        ModelError: it has not, or there is nothing of that name.
+    """
+    found = devices()
+    if device not in found:
+        best = found[min(1, len(found) - 1)]
+        other = "; for an accelerator, install a torch built for it" if best == "cpu" else ""
+        raise ModelError(
+            f"`model.device` is '{device}', and this torch finds {', '.join(found)} here.",
+            f"Set model.device={best}{other} (`evoprune doctor` says what there is).",
+        )
 
 
 def visible(device: str) -> list[str]:
@@ -71,9 +97,10 @@ def spread(family: Any, model: Any, devices: Sequence[str]) -> Any:
     places = balanced(sizes, rest, len(devices))
     for block, place in zip(blocks, places, strict=True):
         _move(block, devices[place])
-        block.register_forward_pre_hook(_arrive, with_kwargs=True)
+        block.register_forward_pre_hook(_arriving(devices[place]), with_kwargs=True)
     _move(model, devices[0], skip=_inside(blocks))
-    family.after_blocks(model).register_forward_pre_hook(_arrive, with_kwargs=True)
+    # By name, not by its tensors: a norm may have no weights.
+    family.after_blocks(model).register_forward_pre_hook(_arriving(devices[0]), with_kwargs=True)
     return model
 
 
@@ -228,6 +255,10 @@ def at(device: Any, value: Any) -> Any:
     return value
 
 
-def _arrive(module: Any, args: Any, kwargs: Any) -> Any:
-    device = home(module)
-    return at(device, args), {name: at(device, value) for name, value in kwargs.items()}
+def _arriving(device: str) -> Callable[..., Any]:
+    """Returns a hook that brings what a module is given to a device."""
+
+    def arrive(module: Any, args: Any, kwargs: Any) -> Any:
+        return at(device, args), {name: at(device, value) for name, value in kwargs.items()}
+
+    return arrive

@@ -97,6 +97,27 @@ def check_stages(model: Any, stages: Any, tokens: "torch.Tensor") -> None:
     if error > tolerance:
         raise ModelError(
             f"Run stage by stage, {type(model).__name__} gives other logits "
-            f"(by {error:.1e} of the largest).",
+            f"(by {error:.1e} of the largest){_parting(model, stages, tokens, tolerance)}.",
             "It is not built like Llama; write a family for it (README, «add your own»).",
         )
+
+
+def _parting(model: Any, stages: Any, tokens: "torch.Tensor", tolerance: float) -> str:
+    """Returns in words where the stages part from the model; nothing if that cannot be seen."""
+    import torch
+
+    with torch.inference_mode():
+        seen = model(tokens, use_cache=False, output_hidden_states=True)
+        theirs = getattr(seen, "hidden_states", None)
+        state = stages.embed(tokens)
+        if theirs is None or len(theirs) != stages.n_blocks + 1 or not hasattr(state, "hidden"):
+            return ""
+        # The last of theirs is normed already.
+        for index, expected in enumerate(theirs[:-1]):
+            error = (state.hidden - expected).abs().max() / expected.abs().max().clamp_min(1e-9)
+            if float(error) > tolerance:
+                shape = tuple(expected.shape)
+                where = f"block {index - 1}" if index else "its embeddings"
+                return f": they part in {where}, which gives {shape}"
+            state = stages.block(index, state, NO_SITES)
+    return f": they part in block {stages.n_blocks - 1}, the last norm or the head"

@@ -8,8 +8,7 @@ from evoprune.errors import ConfigError
 from evoprune.front import Front, super_front
 from evoprune.pareto import hypervolume, oriented
 from evoprune.report.reading import RunData
-from evoprune.report.sections import SPLITS
-from evoprune.report.words import MISSING, card, escape, number, table
+from evoprune.report.words import MISSING, SPLITS, card, escape, number, table
 
 
 def merge(runs: Sequence[RunData]) -> tuple[Front | None, str]:

@@ -7,16 +7,21 @@ from pathlib import Path
 from evoprune.errors import EvopruneError, RunFolderError
 from evoprune.journal import write_atomically
 from evoprune.report import sections
+from evoprune.report.clusters import losses
 from evoprune.report.compare import comparison, merge
+from evoprune.report.lead import lead
 from evoprune.report.payload import inline, merged, payload
 from evoprune.report.reading import RunData, read_runs
 from evoprune.report.words import card, escape
 
 _AXES = '<label>{0} <select data-role="{0}"></select></label>'
 _PICK = "".join(_AXES.format(role) for role in ("x", "y", "split"))
+_SPACE = "".join(_AXES.format(role) for role in ("x", "y", "z", "split"))
 _SPLIT = _AXES.format("split")
-_SAVE = "<button type=button class=save data-role=save>save as SVG</button>"
-FILTER = "sparsity>=0.25 params&lt;=60% knee"
+_SAVE = "<button type=button class=save data-role=save>save picture</button>"
+# In the order in which they need one another.
+SCRIPTS = ("base", "chart", "drawer", "front", "budget", "space", "figures", "table", "start")
+FILTER = "sparsity>=0.25 params&lt;=60% safe"
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -28,7 +33,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     Raises:
         RunFolderError: there is no run in a folder, or one of its files is damaged.
-        EvopruneError: no run is given, or plotly is not installed.
+        EvopruneError: no run is given.
     """
     if not runs:
         raise EvopruneError("There is no run to report on.", "Name at least one run folder.")
@@ -60,8 +65,7 @@ def page(runs: Sequence[RunData]) -> str:
         "style": _asset("page.css"),
         "body": "".join(parts),
         "data": "".join(data),
-        "plotly": _plotly(),
-        "script": _asset("page.js"),
+        "script": _script(),
     }
     # Pieces are joined, never formatted into one another: a name may look like a placeholder.
     pieces = _asset("page.html").split("@@")
@@ -69,50 +73,55 @@ def page(runs: Sequence[RunData]) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("evoprune.report").joinpath(name).read_text(encoding="utf-8")
+    return files("evoprune.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _plotly() -> str:
-    """Returns plotly's JavaScript."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise EvopruneError(
-            "A report needs plotly, which is not installed.", "Install it: pip install plotly."
-        ) from error
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+def _script() -> str:
+    """Returns the page's script: its files in one function, so that no name leaks."""
+    text = "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{text}}})();\n'
 
 
 def _data(name: str, data: object) -> str:
     return f'<script type="application/json" id="data-{name}">{inline(data)}</script>'
 
 
-def _figure(kind: str, data: str, controls: str = "") -> str:
-    """Returns the place of a figure, with what is to be chosen and said above it."""
+def _figure(kind: str, data: str, controls: str = "", below: str = "") -> str:
+    """Returns the place of a figure, with what is to be chosen and said around it."""
     bar = f"<div class=controls>{controls}{_SAVE}</div>"
     return (
-        f"<div class=figure>{bar}<p class=caption data-role=caption></p><div class=scroll>"
-        f'<div class="chart {kind}" data-chart={kind} data-of={data}></div></div>'
-        f"<div class=detail data-role=detail hidden></div></div>"
+        f"<div class=figure>{bar}<div class=legend data-role=legend></div>"
+        f'<div class="chart {kind}" data-chart={kind} data-of={data}></div>{below}'
+        "<p class=caption data-role=caption></p></div>"
     )
+
+
+# The front is asked for a size first; where that is no count the page hides this.
+_BUDGET = (
+    "<div class=budget hidden><input type=range step=0.5 aria-label='Budget in per cent'>"
+    "<p><label>At most <input type=number value=60 min=0 max=100 step=0.5> "
+    "<span data-role=cost></span></label></p><output aria-live=polite></output></div>"
+)
 
 
 def _run(run: RunData, index: int) -> str:
-    """Returns everything about one run."""
+    """Returns everything about one run: what to take first, then what it rests on."""
     of = str(index)
     drawn = run.front is not None and len(run.front) > 0
-    parts = [sections.overview(run), card("The front", _figure("front", of, _PICK), kind="wide")]
-    if drawn and len(run.goals) == 3:
-        parts.append(card("Three objectives", _figure("space", of, _SPLIT)))
-    parts.append(
-        card("Progress", _figure("progress", of) + sections.volumes(run) + sections.rungs(run))
-    )
+    parts = [lead(run, losses(run))]
+    title = "The front" if drawn else "What was evaluated"
+    parts.append(card(title, _figure("front", of, _PICK, _BUDGET), kind="wide"))
     if drawn:
-        parts.append(card("All of it at once", _figure("parallel", of, _SPLIT), kind="wide"))
-        parts.append(card("What survives", _survival(of), kind="wide"))
         parts.append(card("Points of the front", _points(of), kind="wide"))
-    parts += [sections.clusters(run), sections.related(run), sections.exports(run)]
-    parts += [sections.ensembles(run), sections.provenance(run)]
+    parts += [sections.exports(run), sections.ensembles(run)]
+    if drawn:
+        parts.append(card("What survives", _survival(of), kind="wide"))
+    parts += [sections.objectives(run), sections.related(run), sections.clusters(run)]
+    if drawn and len(run.goals) >= 3:
+        parts.append(card("Three objectives at once", _figure("space", of, _SPACE), kind="wide"))
+    progress = _figure("progress", of) + sections.volumes(run) + sections.rungs(run)
+    parts.append(card("The search itself", sections.cost_of_search(run) + progress, kind="wide"))
+    parts.append(sections.provenance(run))
     return "".join(parts)
 
 
@@ -127,6 +136,5 @@ def _points(of: str) -> str:
         f'<label class=grow>filter <input type=search placeholder="{FILTER}" data-role=filter '
         f"spellcheck=false></label>{_SPLIT}<output data-role=count></output></div>"
         "<p class=caption data-role=caption></p>"
-        "<div class='scroll tall'><table data-role=table></table></div>"
-        "<div class=detail data-role=detail hidden></div></div>"
+        "<div class='scroll tall'><table data-role=table></table></div></div>"
     )

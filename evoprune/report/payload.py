@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from evoprune.errors import ConfigError
-from evoprune.front import Front
+from evoprune.front import Front, FrontPoint
+from evoprune.report.advice import LOADING, advice, command, rung, speed
+from evoprune.report.clusters import Losses, losses
+from evoprune.report.kept import COSTS, KEPT, Meaning, share
 from evoprune.report.progress import course
 from evoprune.report.reading import PREFIXES, RunData, base_name, finite
 from evoprune.report.survival import Genes, compact
@@ -38,20 +41,28 @@ def _plain(value: Any) -> Any:
 
 
 def payload(run: RunData) -> dict[str, Any]:
-    """Returns all that the figures and the table of one run need."""
+    """Returns all that the figures, the drawer and the table of one run need."""
     front = run.front or Front((), run.goals)
     fronts = {"search": front, **run.controls}
     genes = Genes(run.space, _patterns(run, fronts.values()))
     dots = {prefix: _dots(run, split) for split, prefix in PREFIXES.items()}
     columns = [name for f in fronts.values() for name in f.columns()]
     columns += [name for part in dots.values() for name in part["values"]]
+    names = _names(run, columns)
     return {
         "name": run.name,
         "goals": run.goals,
+        "senses": {name: measure.goal for name, measure in run.measures.items()},
         "units": {name: measure.unit for name, measure in run.measures.items()},
-        "names": _names(run, columns),
+        "names": names,
+        "costs": [name for name in COSTS if name in names],
         "dense": front.dense,
+        "zero": front.zero,
         "fronts": [_front(run, name, f, genes) for name, f in fronts.items()],
+        "picks": _picks(front, run.kept),
+        "stairs": stairs(front),
+        "command": command(run),
+        "losses": _losses(losses(run)),
         "dots": dots,
         "genes": {"names": genes.names, "options": genes.options()},
         "strip": _strip(front, genes),
@@ -60,46 +71,110 @@ def payload(run: RunData) -> dict[str, Any]:
     }
 
 
+def _picks(front: Front, kept: Meaning) -> list[dict[str, Any]]:
+    """Returns the recommendations, by their places on the front."""
+    at = {point.id: i for i, point in enumerate(front)}
+    chosen = [(one.name, one.point) for one in advice(front, kept)] if len(front) else []
+    return [{"name": name, "index": at[point.id]} for name, point in chosen if point]
+
+
+def stairs(front: Front) -> dict[str, list[tuple[float, int]]]:
+    """Returns for each cost the budgets at which a better point fits, and which point that is.
+
+    The front's own rule chooses, so that the page picks what the command line would.
+    """
+    costs = [c for c in COSTS if c != "sparsity" and is_number(front.dense.get(c))]
+    found = {cost: _steps(front, cost) for cost in costs if front.dense[cost]}
+    return {cost: steps for cost, steps in found.items() if steps}
+
+
+def _steps(front: Front, cost: str) -> list[tuple[float, int]]:
+    """Returns the steps of one cost, the smallest budget first; none where nothing is chosen."""
+    at = {point.id: i for i, point in enumerate(front)}
+    budgets = sorted({p.values[cost] for p in front if is_number(p.values.get(cost))})
+    steps: list[tuple[float, int]] = []
+    while budgets:
+        try:
+            point = front.pick(f"{cost}<={budgets[-1]!r}")
+        except ConfigError:  # no point inside has a finite value to be the best by
+            break
+        steps.append((point.values[cost], at[point.id]))
+        # What is best inside a budget is best inside every smaller one that holds it.
+        budgets = [budget for budget in budgets if budget < point.values[cost]]
+    return steps[::-1]
+
+
+def _losses(found: Losses | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+
+    def row(values: np.ndarray) -> list[float | int | None]:
+        return [_short(float(value)) for value in values]
+
+    return {
+        "measure": found.measure,
+        "names": found.names,
+        "dense": row(found.dense),
+        "points": {name: row(values) for name, values in found.points.items()},
+        "kept": {name: row(found.kept(name)) for name in found.points},
+    }
+
+
 def _choices(pattern: Any) -> list[int | str]:
     return list(pattern) if isinstance(pattern, list | tuple) else []
 
 
 def _patterns(run: RunData, fronts: Iterable[Front]) -> list[list[int | str]]:
-    found = [_choices(point.pattern) for front in fronts for point in front]
+    found = [_choices(point.pattern) for front in fronts for point in front if point.pattern]
     return found + [_choices(r["pattern"]) for split in PREFIXES for r in run.evaluations(split)]
 
 
 def _names(run: RunData, columns: Iterable[str]) -> list[str]:
     """Returns the names of what was measured and counted, the objectives first."""
     bare = [base_name(column) for column in columns]
-    return list(dict.fromkeys([*run.goals, *bare]))
+    kept = [KEPT] if KEPT in bare else []
+    return list(dict.fromkeys([*kept, *run.goals, *bare]))
 
 
 def _front(run: RunData, origin: str, front: Front, genes: Genes) -> dict[str, Any]:
     return {
         "origin": origin,
         "ids": [point.id for point in front],
-        "values": {n: [p.values.get(n) for p in front] for n in front.columns()},
-        "patterns": [genes.words(_choices(point.pattern)) for point in front],
-        "tags": [_tags(run, front, point.id) for point in front],
+        "values": {n: [_short(p.values.get(n)) for p in front] for n in front.columns()},
+        "about": [_about(run, front, point) for point in front] if origin == "search" else [],
+        "tags": _all_tags(run, front),
+        **_removed(front, genes),
     }
 
 
-def _tags(run: RunData, front: Front, pattern_id: str) -> list[str]:
-    """Returns what a point is known for: the knee, dense, an exported model."""
-    tags = ["knee"] if pattern_id == knee_id(front) else []
+def _removed(front: Front, genes: Genes) -> dict[str, list[Any]]:
+    """Returns what the points remove: as levels, which are short, else in words."""
+    patterns = [_choices(point.pattern) for point in front]
+    levels = [compact(pattern) for pattern in patterns]
+    if None not in levels:
+        # What was trained at its size has no pattern.
+        return {"levels": [text or None for text in levels]}
+    return {"patterns": [genes.words(pattern) for pattern in patterns]}
+
+
+def _about(run: RunData, front: Front, point: FrontPoint) -> dict[str, str]:
+    """Returns how a point is used, in words."""
+    text, measured = speed(run, point, front.dense)
+    told = {"loads with": LOADING.get(rung(run, point), ""), "speed" if measured else "work": text}
+    return {term: text for term, text in told.items() if text}
+
+
+def _all_tags(run: RunData, front: Front) -> list[list[str]]:
+    """Returns what each point is known for: a recommendation, an exported model."""
+    tags: dict[str, list[str]] = {point.id: [] for point in front}
+    for one in advice(front, run.kept) if run.front is front and len(front) else ():
+        if one.point:
+            tags[one.point.id].append(one.name)
     for name, model in run.models.items():
-        if name == pattern_id or _get(model, "pattern", "id") == pattern_id:
-            tags.append(f"exported: {model.get('rung', 'model')}")
-    return tags
-
-
-def knee_id(front: Front | None) -> str | None:
-    """Returns the id of the knee; None where there is no finite point."""
-    try:
-        return front.pick("knee").id if front else None
-    except ConfigError:
-        return None
+        known = str(_get(model, "pattern", "id") or name)
+        if known in tags:
+            tags[known].append(f"exported: {model.get('rung', 'model')}")
+    return list(tags.values())
 
 
 def _get(document: Mapping[str, Any], *keys: str) -> Any:
@@ -115,9 +190,9 @@ def _dots(run: RunData, split: str) -> dict[str, Any]:
     records = run.evaluations(split)
     total = len(records)
     if total > MOST_DOTS:
-        kept = np.linspace(0, total - 1, MOST_DOTS).round().astype(int)
-        records = [records[i] for i in kept]
-    rows = [finite(run.values(record)) for record in records]
+        some = np.linspace(0, total - 1, MOST_DOTS).round().astype(int)
+        records = [records[i] for i in some]
+    rows = [_valued(run, record) for record in records]
     names = list(dict.fromkeys(name for row in rows for name in row))
     levels = [compact(_choices(record["pattern"])) for record in records]
     known = [text for text in levels if text is not None]
@@ -130,8 +205,22 @@ def _dots(run: RunData, split: str) -> dict[str, Any]:
     }
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def _valued(run: RunData, record: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what is known of an evaluation, with the quality that it keeps."""
+    values, prefix = finite(run.values(record)), PREFIXES[str(record["split"])]
+    if run.front:
+        kept = share(run.front, run.kept, prefix, values.get(run.kept.basis))
+        values |= {KEPT: kept} if kept is not None else {}
+    return values
+
+
+def _short(value: float | None) -> float | int | None:
+    """Returns a number with as many digits as a picture needs; counts stay whole."""
+    if not is_number(value):
+        return None
+    if isinstance(value, int) or value == int(value):
+        return int(value)
+    return float(f"{value:.6g}")
 
 
 def _strip(front: Front, genes: Genes) -> dict[str, Any]:
@@ -140,11 +229,19 @@ def _strip(front: Front, genes: Genes) -> dict[str, Any]:
     shares = genes.shares([_choices(front[i].pattern) for i in order])
     return {
         "ids": [front[i].id for i in order],
-        "sparsity": [front[i].values.get("sparsity") for i in order],
+        "labels": [_label(front, i) for i in order],
         "shares": shares.round(4),
         "mean": shares.mean(axis=0) if len(order) else [],
         "exact": genes.space is not None,
     }
+
+
+def _label(front: Front, index: int) -> str:
+    """Returns how large a point is, of the dense model."""
+    params, whole = front[index].values.get("params"), front.dense.get("params")
+    if is_number(params) and is_number(whole) and whole:
+        return f"{params / whole:.0%}"
+    return front[index].id[:7]
 
 
 def _size(front: Front, index: int) -> float:
@@ -161,14 +258,18 @@ def merged(runs: Sequence[RunData], best: Front) -> dict[str, Any]:
     measures = {name: m for run in runs for name, m in run.measures.items()}
     return {
         "goals": best.goals,
+        "senses": {name: measure.goal for name, measure in measures.items()},
         "names": list(bare),
+        "costs": [name for name in COSTS if name in bare],
+        "dense": best.dense,
+        "zero": best.zero,
         "units": {name: measure.unit for name, measure in measures.items()},
         "super": [point.id for point in best],
         "fronts": [
             {
                 "origin": name,
                 "ids": [point.id for point in front],
-                "values": {n: [p.values.get(n) for p in front] for n in front.columns()},
+                "values": {n: [_short(p.values.get(n)) for p in front] for n in front.columns()},
             }
             for name, front in fronts.items()
         ],

@@ -32,16 +32,17 @@ class Course:
 def search_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the evaluations that the search itself asked for, in the journal's order.
 
-    The controls come after the first look at validation; a search whose budget was raised since
-    goes on.
+    The controls come after an event of that name, in older journals after the first look at
+    validation; a search whose budget was raised since goes on.
     """
     found, budget, done = [], None, object()
     for record in records:
         if record.get("event") == "begin":
             budget = (record.get("n_eval"), record.get("n_gen"))
-        if record.get("type") != "evaluation":
+        ended = record.get("event") == "controls"
+        if record.get("type") != "evaluation" and not ended:
             continue
-        if record.get("split") != "search":
+        if ended or record.get("split") != "search":
             done = budget
         elif budget != done:
             found.append(record)

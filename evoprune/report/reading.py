@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evoprune.data.examples import Scale
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.folder import RunFolder
 from evoprune.front import Front
 from evoprune.journal import decode, read_journal
 from evoprune.protocols import Goal
 from evoprune.registry import OBJECTIVES
+from evoprune.report.kept import Meaning, judged
 from evoprune.report.words import is_number
 from evoprune.space import Space
 
@@ -51,11 +53,13 @@ class RunData:
         summary: what the search said of itself at its end; empty before.
         manifest: versions, seeds, digests; empty before the run was prepared.
         front: its front; None before its end.
+        kept: what quality kept means in its columns.
         controls: the fronts of the controls, by name.
         records: the journal but for its header.
         costs: pattern id → what it costs, for evaluated patterns.
         space: None where the folder does not hold it.
         clusters: rows of the calibration's clusters.
+        ends: what the dense model and one that knows only frequencies score on the report split.
         models: what lies beside each exported model, by folder.
         ensembles: what is said of each ensemble, by name.
     """
@@ -69,11 +73,13 @@ class RunData:
     summary: Mapping[str, Any]
     manifest: Mapping[str, Any]
     front: Front | None
+    kept: Meaning
     controls: Mapping[str, Front]
     records: list[dict[str, Any]]
     costs: Mapping[str, Mapping[str, float]]
     space: Space | None
     clusters: list[dict[str, str]]
+    ends: Scale
     models: Mapping[str, Mapping[str, Any]]
     ensembles: Mapping[str, Mapping[str, Any]]
 
@@ -108,7 +114,9 @@ def read_run(path: Path | str) -> RunData:
     folder = RunFolder.existing(path)
     settings = folder.read_config()
     summary = _json(folder.summary)
-    front = Front.from_json(folder.front_json) if folder.front_json.is_file() else None
+    front, kept = None, Meaning("")
+    if folder.front_json.is_file():
+        front, kept = judged(Front.from_json(folder.front_json))
     names = list(front.goals) if front else _objectives(settings["identity"])
     known = dict.fromkeys([*names, *summary.get("measures", {}), *_bases(front)])
     measures = {name: _measure(name, summary.get("measures", {})) for name in known}
@@ -122,11 +130,13 @@ def read_run(path: Path | str) -> RunData:
         summary=summary,
         manifest=folder.read_manifest() or {},
         front=front,
-        controls={p.stem: Front.from_json(p) for p in sorted(folder.controls.glob("*.json"))},
+        kept=kept,
+        controls={p.stem: judged(Front.from_json(p))[0] for p in _fronts(folder.controls)},
         records=read_journal(folder.journal)[1] if folder.journal.is_file() else [],
         costs=_costs(folder.path / "costs.csv"),
         space=_space(folder.path / "space.json"),
         clusters=_rows(folder.calibration / "clusters.csv"),
+        ends=_ends(folder.calibration / "report.safetensors"),
         models=_documents(folder.path, "models/*/evoprune.json"),
         ensembles=_documents(folder.path, "ensembles/*/ensemble.json"),
     )
@@ -208,7 +218,25 @@ def _space(path: Path) -> Space | None:
 
 def _documents(folder: Path, glob: str) -> dict[str, dict[str, Any]]:
     """Returns JSON objects by the name of the folder that they lie in."""
-    return {path.parent.name: _json(path) for path in sorted(folder.glob(glob))}
+    # A name that begins with a dot is an export that is being written, or was given up.
+    found = [path for path in sorted(folder.glob(glob)) if not path.parent.name.startswith(".")]
+    return {path.parent.name: _json(path) for path in found}
+
+
+def _fronts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def _ends(path: Path) -> Scale:
+    """Returns what the dense model scores on the examples of a split; nothing where not kept."""
+    from safetensors import SafetensorError
+
+    if not path.is_file():
+        return Scale({}, {})
+    try:
+        return Scale.load(path)
+    except (OSError, SafetensorError, ValueError, KeyError, IndexError) as error:
+        raise _damaged(path, error) from error
 
 
 def _objectives(identity: Mapping[str, Any]) -> list[str]:

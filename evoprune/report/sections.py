@@ -5,10 +5,10 @@ from typing import Any
 
 from evoprune.front import Front
 from evoprune.pareto import correlations, oriented
-from evoprune.report.payload import knee_id
 from evoprune.report.reading import RunData
 from evoprune.report.words import (
     MISSING,
+    SPLITS,
     Markup,
     card,
     escape,
@@ -24,29 +24,10 @@ COPY = 0.95
 MOST_FAILURES = 200
 # What an ensemble's file repeats of the run, or of itself.
 _UNTOLD = ("version", "name", "origin", "rivals")
-SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
-def overview(run: RunData) -> str:
-    """Returns the header: what was sought, what it took, what was found."""
-    body = _subtitle(run) + _tiles(run) + _objectives(run) + _knee(run)
-    return card(run.name, body, kind="wide lead")
-
-
-def _subtitle(run: RunData) -> str:
-    """Returns the model, the space and the algorithm in a line."""
-    model, search = _inside(run.identity, "model"), _inside(run.identity, "search")
-    told = [
-        str(model.get("name_or_path", "")).rstrip("/").rsplit("/", 1)[-1],
-        f"family {run.manifest['family']}" if "family" in run.manifest else "",
-        f"space {_inside(run.identity, 'space').get('name') or 'of its own'}",
-        str(_inside(search, "algorithm").get("type", "")),
-        f"seed {search['seed']}" if "seed" in search else "",
-    ]
-    return f"<p class=subtitle>{escape(' · '.join(part for part in told if part))}</p>"
-
-
-def _tiles(run: RunData) -> str:
+def cost_of_search(run: RunData) -> str:
+    """Returns what the search took and how much its front dominates, as HTML."""
     volume = _volumes(run).get("search", {}).get("report")
     seconds = sum(float(r.get("seconds", 0)) for r in run.records if r.get("type") == "evaluation")
     tiles = [
@@ -60,45 +41,15 @@ def _tiles(run: RunData) -> str:
     return f"<div class=tiles>{cells}</div>"
 
 
-def _objectives(run: RunData) -> str:
+def objectives(run: RunData) -> str:
+    """Returns what was sought, in words."""
     rows = []
     for name, goal in run.goals.items():
         measure = run.measures[name]
         aim = "more is better" if goal == "max" else "less is better"
         rows.append((Markup(f"<b>{escape(name)}</b>"), aim, measure.unit, measure.words))
-    note = "" if run.front is not None else _unfinished()
     listed = table(("objective", "goal", "unit", "what it says"), rows)
-    return f"<h3>Objectives</h3><div class=objectives>{listed}</div>{note}"
-
-
-def _unfinished() -> str:
-    text = "This run has not come to its end: it has no front yet. What it evaluated is below."
-    return f"<p class=warning>{escape(text)}</p>"
-
-
-def _knee(run: RunData) -> str:
-    """Returns the figures of the knee beside those of the dense model, on the report split."""
-    chosen = knee_id(run.front)
-    if run.front is None or chosen is None:
-        return "" if run.front is None else "<p class=warning>The front is empty.</p>"
-    point, dense = run.front[chosen], run.front.dense
-    rows = []
-    for name in dict.fromkeys([*run.goals, "params", "flops", "bytes"]):
-        column = f"report_{name}" if f"report_{name}" in point.values else name
-        if column not in point.values:
-            continue
-        ours, whole = point.values[column], dense.get(column, dense.get(name))
-        ends = (point.values.get(f"{column}_low"), point.values.get(f"{column}_high"))
-        share = f"{ours / whole:.1%}" if is_number(whole) and is_number(ours) and whole else ""
-        split = "report" if column != name else "counted"
-        rows.append((name, split, number(whole), number(ours), interval(*ends), share))
-    head = ("", "split", "dense", "knee", "95 % interval", "of dense")
-    return (
-        f"<h3>The knee, <code>{escape(chosen)}</code></h3>"
-        "<p class=caption>The point nearest the ideal corner on validation, beside the dense "
-        "model; values on the report split with bootstrap intervals.</p>"
-        f"{table(head, rows, numeric=2)}"
-    )
+    return card("What was sought", f"<div class=objectives>{listed}</div>", kind="wide")
 
 
 def _volumes(run: RunData) -> Mapping[str, Mapping[str, Any]]:
@@ -195,7 +146,7 @@ def _float(text: str | None) -> float | None:
 
 def _count(text: str | None) -> int:
     value = _float(text)
-    return int(value) if is_number(value) and value is not None else 0
+    return int(value) if is_number(value) else 0
 
 
 def related(run: RunData) -> str:

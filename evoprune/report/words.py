@@ -3,10 +3,12 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 MISSING = "–"
+# What the columns of a front begin with, and how the page calls the split.
+SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
 class Markup(str):
@@ -18,7 +20,7 @@ def escape(value: object) -> str:
     return value if isinstance(value, Markup) else html.escape(str(value), quote=True)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Returns whether a value is a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

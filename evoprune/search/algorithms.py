@@ -262,7 +262,7 @@ class PymooStepper:
         from evoprune.search.operators import NewOnly
 
         space = problem.space
-        self._constrained = not on_model or bool(problem.constraints)
+        self._constrained = not on_model or problem.n_violations > 1
         if on_model:
             algorithm.mating.n_max_iterations = MATINGS
         first = first_candidates(
@@ -276,7 +276,7 @@ class PymooStepper:
             PymooProblem(
                 n_var=space.n_var,
                 n_obj=len(problem.objectives),
-                n_ieq_constr=len(problem.constraints) + 1 if self._constrained else 0,
+                n_ieq_constr=problem.n_violations if self._constrained else 0,
                 xl=np.zeros(space.n_var, dtype=np.int64),
                 xu=space.upper,
             ),

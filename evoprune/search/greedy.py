@@ -1,9 +1,22 @@
 """Greedy removal: one step after another, each the least harmful."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from evoprune.search.algorithms import Seen
 from evoprune.search.problem import Problem
+from evoprune.search.repair import repair
+
+# Candidates that meet the budgets, of which the least harmful is the new start where the way
+# there from the dense model would be too long.
+LANDINGS = 8
+
+
+def free(X: np.ndarray) -> np.ndarray:
+    """Returns the cost of candidates where nothing bounds a walk (P,)."""
+    return np.zeros(len(X))
 
 
 class GreedyStepper:
@@ -12,25 +25,43 @@ class GreedyStepper:
     A step that was asked for before is remembered instead: dropping a block, say, is a step
     from whatever was removed inside it. With budgets, only patterns inside them are worth a place
     on a front, but the way there leads outside; the loop keeps what breaks a budget off the front.
+    Where tokens would not last for that way, it starts from the budget: from the least harmful of
+    a few repaired patterns.
+
+    Args:
+        problem: what is searched.
+        cost: returns the tokens that candidates take (P,).
+        tokens: that there are.
 
     Attributes:
         trail: where it has been, the dense model first.
+        notes: says that it started from the budget.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self._space = problem.space
+    def __init__(
+        self,
+        problem: Problem,
+        cost: Callable[[np.ndarray], np.ndarray] = free,
+        tokens: float = math.inf,
+    ) -> None:
+        self._problem, self._space = problem, problem.space
+        self._cost, self._left = cost, tokens
         self._steps = np.zeros((1, problem.space.n_var), dtype=np.int64)
         self._seen = Seen()
         self._worth: dict[bytes, float] = {}
         self.trail: list[np.ndarray] = []
+        self.notes: tuple[str, ...] = ()
         names = list(problem.objectives)
         self._column = names.index(problem.measured[0]) if problem.measured else 0
 
     def ask(self) -> np.ndarray | None:
-        """Returns the next steps, None when everything is removed."""
+        """Returns the next steps, None when everything is removed or tokens do not last."""
         while len(self._steps):
             X = self._steps[self._seen.new(self._steps)]
             if len(X):
+                self._left -= float(self._cost(X).sum())
+                if self._left < 0:
+                    return None
                 self._seen.add(X)
                 return X
             self._go()
@@ -52,3 +83,30 @@ class GreedyStepper:
         # A step must remove something, or a canonical form could lead in a circle.
         X = self._space.canonical(steps)
         self._steps = X[(current != X).any(axis=1)]
+        landings = self._landings(current)
+        if len(landings):
+            self._steps = landings
+            self.notes = (
+                "greedy    started from the budget: tokens do not last from the dense model",
+            )
+
+    def _landings(self, current: np.ndarray) -> np.ndarray:
+        """Returns where to start anew (L, n_var), none if the walk gets inside the budgets.
+
+        As many steps are reckoned as a repair takes, each as dear as the next one.
+        """
+        none = self._steps[:0]
+        if math.isinf(self._left) or not self._problem.budget_violation(current[None]).any():
+            return none
+        many = np.repeat(current[None], LANDINGS, axis=0)
+        X = repair(self._problem, many, np.random.default_rng(0))
+        X = X[~self._problem.budget_violation(X).any(axis=1)]
+        if not len(X):
+            return none
+        away = np.abs(X - current).sum(axis=1).min()
+        dear = float(away * self._cost(self._steps).sum())
+        # What is left must also pay for the landings, should the next step lead no nearer.
+        if dear + float(self._cost(self._steps).sum() + self._cost(X).sum()) <= self._left:
+            return none
+        X = X[Seen().new(X)]
+        return X[: max(1, int(np.searchsorted(np.cumsum(self._cost(X)), self._left, "right")))]

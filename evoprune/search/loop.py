@@ -85,7 +85,9 @@ NOTHING_SPENT = Spent()
 class Progress:
     """How far a search has come; handed to the observer after every evaluation.
 
-    ``tokens`` are dense-equivalent tokens, counted as this module says; ``idle`` counts
+    ``tokens`` are dense-equivalent tokens, counted as this module says; ``worthless`` counts what
+    is no better than knowing frequencies only (``evoprune.quality``), and nothing else is wrong
+    with; ``idle`` counts
     generations since the hypervolume grew; ``notes`` are what the algorithm has to say of itself,
     and the rungs; ``own_seconds`` are those in which it chose and learnt, ``seconds`` those that
     workers spent on its candidates, in this process or before; ``climbs`` are the values of what
@@ -98,6 +100,7 @@ class Progress:
     n_eval: int = 0
     n_gen: int = 0
     tokens: float = 0.0
+    worthless: int = 0
     patterns: list[Pattern] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     idle: int = 0
@@ -119,6 +122,20 @@ class Progress:
         """The non-dominated among them."""
         return [int(i) for i in np.flatnonzero(nondominated(self.F))]
 
+    def add(self, patterns: Sequence[Pattern], F: np.ndarray, G: np.ndarray) -> None:
+        """Takes in what reached the top rung: the feasible, and the number of the worthless.
+
+        Args:
+            patterns: P of them.
+            F: their objectives (P, M).
+            G: their violations (P, C).
+        """
+        for pattern, row, broken in zip(patterns, F, G > 0, strict=True):
+            if not broken.any():
+                self.patterns.append(pattern)
+                self.rows.append(row)
+            self.worthless += bool(broken[self.problem.at_zero].any() and broken.sum() == 1)
+
     @property
     def hypervolume(self) -> float:
         """Their hypervolume in the fixed box, in [0, 1]."""
@@ -129,17 +146,31 @@ class Progress:
 class Box:
     """The fixed bounds in which hypervolume is measured (M,), to be minimised.
 
-    They are the objectives of the dense model and of the model without anything prunable, so
-    they do not depend on the search, its seed or its budget.
+    Costs span from the model without anything prunable to the dense one; what is measured from
+    the dense model to one that knows frequencies only, or, where that is not known, to the model
+    without anything prunable. So they do not depend on the search, its seed or its budget.
+
+    Attributes:
+        ideal: the best corner.
+        reference: the worst corner.
     """
 
     ideal: np.ndarray
     reference: np.ndarray
 
     @classmethod
-    def of(cls, corners: np.ndarray) -> "Box":
-        """Returns the box that two rows of objectives (2, M) span."""
-        low, high = corners.min(axis=0), corners.max(axis=0)
+    def of(cls, dense: np.ndarray, empty: np.ndarray, ceiling: np.ndarray | None = None) -> "Box":
+        """Returns the box between the objectives of two models (M,).
+
+        Args:
+            dense: of the dense model.
+            empty: of the model without anything prunable.
+            ceiling: the zero of each objective, which replaces the latter; infinite where there
+                is none.
+        """
+        if ceiling is not None:
+            empty = np.where(np.isfinite(ceiling), ceiling, empty)
+        low, high = np.minimum(dense, empty), np.maximum(dense, empty)
         return cls(low, np.where(high > low, high, low + 1.0))
 
 
@@ -252,14 +283,20 @@ def box(problem: Problem, archive: Archive, rung: int, split: str = "search") ->
     evaluations = archive.get(patterns, split, rung, tables=split != "search")
     dense, empty = (usable(evaluation, problem.measured) for evaluation in evaluations)
     if not dense:
-        raise ModelError(
-            f"The dense model cannot be scored on the {split} split: {_why(evaluations[0])}.",
-            "Leave that objective out of `objectives` and `columns`, or give other data.",
-        )
+        raise unscorable(split, _why(evaluations[0]))
     if not empty:
         # Where removing everything breaks the network the dense model is both corners.
         evaluations = [evaluations[0], evaluations[0]]
-    return Box.of(objectives(problem, X, evaluations))
+    corners = objectives(problem, X, evaluations)
+    return Box.of(corners[0], corners[1], problem.ceilings(split))
+
+
+def unscorable(split: str, why: str) -> ModelError:
+    """Returns the error of a dense model that has no value of an objective on a split."""
+    return ModelError(
+        f"The dense model cannot be scored on the {split} split: {why}.",
+        "Leave that objective out of `objectives` and `columns`, or give other data.",
+    )
 
 
 def _why(evaluation: Evaluation) -> str:
@@ -290,7 +327,7 @@ class _Climb:
 
     Attributes:
         F: objectives (P, M), ``WORST`` but for what reached the top.
-        G: violations (P, C + 1), 1 but for what reached the top.
+        G: violations (P, C), 1 but for what reached the top.
     """
 
     def __init__(
@@ -310,7 +347,7 @@ class _Climb:
         self._values: list[list[Mapping[str, float]]] = [[] for _ in X]
         self._before: dict[str, Evaluation] = {}  # of the rung below, with tables
         self.F = np.full((len(X), len(problem.objectives)), WORST)
-        self.G = np.ones((len(X), len(problem.constraints) + 1))
+        self.G = np.ones((len(X), problem.n_violations))
 
     def take(
         self, rung: Rung, carry: bool, observe: Callable[[Progress, Evaluation | None], None]
@@ -371,8 +408,5 @@ class _Climb:
         climbed = np.setdiff1d(self._going, self._recalled)
         progress.sizes += self._problem.share(self._X[climbed]).tolist()
         progress.climbs += [tuple(self._values[i]) for i in climbed]
-        for i, row, broken in zip(self._going, F, G, strict=True):
-            if not broken.any():
-                progress.patterns.append(self._patterns[i])
-                progress.rows.append(row)
+        progress.add([self._patterns[i] for i in self._going], F, G)
         progress.n_eval += len(self._X) - len(self._recalled)

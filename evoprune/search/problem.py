@@ -1,7 +1,7 @@
 """What is searched: the space, the objectives, the budgets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from evoprune.costs import CostTable
 from evoprune.errors import ConfigError, SpaceError, did_you_mean
 from evoprune.pattern import Pattern
 from evoprune.protocols import NO_HINTS, CostObjective, Goal, Hints, Objective, TableObjective
+from evoprune.quality import ceilings
 from evoprune.space import Space
 
 
@@ -25,6 +26,8 @@ class Problem:
         constraints: bounds on objectives or costs.
         measures: every objective that a name may refer to, also those that are only reported.
         hints: what was measured of the dense network, where some rule goes by it.
+        zero: by split, what objectives say of a model that knows frequencies only, where the dense
+            model is better (``evoprune.quality``).
     """
 
     space: Space
@@ -33,6 +36,7 @@ class Problem:
     constraints: tuple[Constraint, ...]
     measures: Mapping[str, Objective]
     hints: Hints = NO_HINTS
+    zero: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for constraint in self.constraints:
@@ -51,6 +55,24 @@ class Problem:
     def signs(self) -> np.ndarray:
         """+1 for what is minimised, −1 for what is maximised (M,)."""
         return np.array([1.0 if goal == "min" else -1.0 for goal in self.goals.values()])
+
+    def ceilings(self, split: str = "search") -> np.ndarray:
+        """Returns the bounds, to be minimised, that a point of any worth stays below (M,).
+
+        Infinity where an objective has no zero on the split.
+        """
+        return ceilings([*self.objectives], self.signs, self.zero.get(split, {}))
+
+    @cached_property
+    def at_zero(self) -> slice:
+        """The column of violations that says of the zero; empty where there is none."""
+        at = len(self.constraints)
+        return slice(at, at + any(name in self.zero.get("search", {}) for name in self.measured))
+
+    @cached_property
+    def n_violations(self) -> int:
+        """How many violations a candidate is told: its constraints, the zero, and a failure."""
+        return self.at_zero.stop + 1
 
     @cached_property
     def budgets(self) -> tuple[Constraint, ...]:

@@ -23,7 +23,7 @@ class Trials(Protocol):
         ...
 
     def __call__(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns objectives to be minimised (P, M) and violations (P, C + 1) of candidates."""
+        """Returns objectives to be minimised (P, M) and violations (P, C) of candidates."""
         ...
 
 

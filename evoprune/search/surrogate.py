@@ -90,9 +90,7 @@ class SurrogateStepper:
         self._settings, self._problem, self._seed = settings, problem, seed
         self._starts: np.ndarray | None = starts
         self._seen = Seen()
-        self._none = Rows.none(
-            problem.space.n_var, len(problem.objectives), len(problem.constraints) + 1
-        )
+        self._none = Rows.none(problem.space.n_var, len(problem.objectives), problem.n_violations)
         self._top, self._lower = self._none, dict[int, Rows]()
         self._surrogate = Surrogate(problem, settings.max_rows)
         self._front = self._none.X
@@ -311,8 +309,8 @@ class Surrogate:
         names = list(self._problem.objectives)
         at = {name: names.index(name) for name in self._problem.measured}
         targets = {name: (rows.F[:, i], rows.doubt[:, i]) for name, i in at.items()}
-        columns = rows.G[:, len(self._problem.budgets) : -1].T
-        for floor, broken in zip(self._problem.floors, columns, strict=True):
+        columns = rows.G[:, len(self._problem.budgets) :].T
+        for floor, broken in zip(self._problem.floors, columns, strict=False):
             if not self._read_off(floor) and 0 < (broken > 0).sum() < len(broken):
                 classes = np.where(broken > 0, 1.0, -1.0)
                 targets[str(floor)] = (classes, np.zeros(len(rows)))
@@ -325,6 +323,8 @@ class Surrogate:
 
     def bounds(self, X: np.ndarray, optimism: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Returns objectives at several optimisms (K, P, M), and who should keep the floors (P,).
+
+        To keep them is also to be of some worth (``evoprune.quality``).
 
         Args:
             X: candidates (P, n_var).
@@ -349,6 +349,8 @@ class Surrogate:
                 kept &= floor.violation(values, dense) == 0
             elif str(floor) in found:
                 kept &= self._models[str(floor)].warp.back(found[str(floor)][0]) <= 0
+        # Only what may be of some worth, at its most hopeful, is worth an evaluation.
+        kept &= (F.min(axis=0) < problem.ceilings()).all(axis=1)
         return F, kept
 
     def _predicted(self, X: np.ndarray) -> dict[str, np.ndarray]:
@@ -365,7 +367,7 @@ class Surrogate:
     def told(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns what a search on the model is told: objectives and violations (P, C)."""
         F, kept = self.bounds(X, [1.0])
-        G = np.zeros((len(X), len(self._problem.constraints) + 1))
+        G = np.zeros((len(X), self._problem.n_violations))
         G[:, : len(self._problem.budgets)] = self._problem.budget_violation(X)
         G[:, -1] = ~kept
         return F[0], G

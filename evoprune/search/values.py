@@ -1,10 +1,11 @@
 """What evaluations are worth to a search: objectives, violations, and who is better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from evoprune.protocols import CostObjective, Evaluation
+from evoprune.quality import kept
 from evoprune.search.algorithms import WORST
 from evoprune.search.archive import usable
 from evoprune.search.problem import Problem
@@ -29,15 +30,38 @@ def objectives(problem: Problem, X: np.ndarray, evaluations: Sequence[Evaluation
 def violations(
     problem: Problem, X: np.ndarray, evaluations: Sequence[Evaluation], dense: Evaluation
 ) -> np.ndarray:
-    """Returns constraint violations (P, C + 1); the last column is 1 for what failed."""
+    """Returns violations (P, ``problem.n_violations``): of constraints, and 1 for what failed.
+
+    Where there is a zero, that of a model which knows frequencies only, a column between them says
+    by how many times its distance from the dense model a candidate lies beyond it.
+    """
     columns = [*problem.budget_violation(X).T]
     for floor in problem.floors:
         values = np.array([e.values.get(floor.name, np.nan) for e in evaluations])
         broken = floor.violation(values, dense.values[floor.name])
         columns.append(np.nan_to_num(broken, nan=0.0))
+    zero = problem.zero.get("search", {})
+    zero = {name: zero[name] for name in problem.measured if name in zero}
+    if zero:
+        columns.append(_beyond_zero(zero, evaluations, dense))
     names = {*problem.measured, *(floor.name for floor in problem.floors)}
     columns.append(np.array([0.0 if usable(e, names) else 1.0 for e in evaluations]))
     return np.stack(columns, axis=1)
+
+
+def _beyond_zero(
+    zero: Mapping[str, float], evaluations: Sequence[Evaluation], dense: Evaluation
+) -> np.ndarray:
+    """Returns how far candidates lie beyond the zero of any objective (P,), 0 above it.
+
+    What lies just on it lies beyond it: it is worth nothing.
+    """
+    found = np.zeros(len(evaluations))
+    for name, worst in zero.items():
+        values = np.array([e.values.get(name, np.nan) for e in evaluations])
+        share = kept(values, worst, dense.values.get(name, np.nan))
+        found = np.where(share <= 0, np.maximum(found, np.maximum(-share, 1e-9)), found)
+    return found
 
 
 def ranked(F: np.ndarray, G: np.ndarray, count: int | None = None) -> np.ndarray:

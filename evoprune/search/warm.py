@@ -108,7 +108,7 @@ class Ledger:
         return self.archive.get([self.problem.space.dense], rung=self.rung)[0]
 
     def __call__(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns objectives (P, M) and violations (P, C + 1) of candidates."""
+        """Returns objectives (P, M) and violations (P, C) of candidates."""
         patterns = self.problem.space.patterns(X)
         found = self.archive.get(patterns, rung=self.rung)
         self.paid |= dict(zip(patterns, found, strict=True))
@@ -212,7 +212,4 @@ def add_known(progress: Progress, archive: Archive, warm: Warm, rung: int) -> No
     found = archive.get(patterns, rung=rung)
     dense = archive.get([problem.space.dense], rung=rung)[0]
     F, G = objectives(problem, X, found), violations(problem, X, found, dense)
-    for pattern, row, broken in zip(patterns, F, G, strict=True):
-        if not broken.any():
-            progress.patterns.append(pattern)
-            progress.rows.append(row)
+    progress.add(patterns, F, G)

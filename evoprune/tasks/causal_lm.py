@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evoprune.data.documents import assign_splits, check_disjoint
+from evoprune.data.examples import Examples
 from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
 from evoprune.errors import DataError
+from evoprune.metrics import Table
+from evoprune.quality import log_frequencies
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +44,7 @@ class CausalLM:
     top_k: int = 64
 
     passes = ("clean",)
+    quality = "nll"
     objectives = (
         "token_accuracy",
         "nll",
@@ -202,6 +206,32 @@ class CausalLM:
         nll, correct, kl = sums.numpy()
         return {"n": mask.sum(1).double().numpy(), "nll": nll, "correct": correct, "kl": kl}
 
+    def zero(self, pool: TextPool, examples: Examples, stages: Any) -> dict[str, Table]:
+        """Returns the table of a model that knows the unigram frequencies of a pool.
+
+        Args:
+            pool: the chunks of the search split; no other split is looked at.
+            examples: with the dense model's ``reference``.
+            stages: the dense model, for the size of its vocabulary.
+        """
+        valid = np.arange(pool.tokens.shape[1])[None, :] < pool.lengths[:, None]
+        counts = np.bincount(pool.tokens[valid], minlength=int(stages.vocabulary))
+        logq, arrays = log_frequencies(counts), examples.clean.arrays
+        rows = zip(
+            arrays["tokens"],
+            arrays["lengths"],
+            arrays["top_index"],
+            arrays["top_logp"],
+            strict=True,
+        )
+        columns = [_unigram(logq, tokens[:n], index, logp) for tokens, n, index, logp in rows]
+        names = ("n", "nll", "correct", "kl")
+        made = {
+            name: np.array(column)
+            for name, column in zip(names, zip(*columns, strict=True), strict=True)
+        }
+        return {"clean": Table(made, examples.clean.groups)}
+
     def known(
         self, batch: Mapping[str, "torch.Tensor"]
     ) -> tuple["torch.Tensor", dict[str, "torch.Tensor"]]:
@@ -247,6 +277,28 @@ class CausalLM:
         named[:, :, 1:].masked_fill_(index == target, -torch.inf)
         rest = (1 - named.exp().sum(-1, keepdim=True)).clamp_min(REST_FLOOR).log()
         return torch.cat([named, rest], dim=-1), torch.zeros_like(target[:, 0])
+
+
+def _unigram(
+    logq: np.ndarray, tokens: np.ndarray, index: np.ndarray, logp: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Returns n, nll, correct and kl of fixed log-probabilities (V,) on one example.
+
+    Args:
+        logq: the same at every position (V,).
+        tokens: of the example, unpadded (n,).
+        index: the dense model's likeliest tokens at each position (T−1, k).
+        logp: and their log-probabilities (T−1, k).
+    """
+    target, m = tokens[1:], len(tokens) - 1
+    index, logp = index[:m].astype(np.int64), logp[:m].astype(np.float64)
+    p, at_top = np.exp(logp), logq[index]
+    kl = (p * (logp - at_top)).sum()
+    if index.shape[-1] < len(logq):
+        p_rest = np.maximum(1 - p.sum(-1), REST_FLOOR)
+        q_rest = np.maximum(1 - np.exp(at_top).sum(-1), REST_FLOOR)
+        kl += (p_rest * np.log(p_rest / q_rest)).sum()
+    return float(m), float(-logq[target].sum()), float((target == logq.argmax()).sum()), float(kl)
 
 
 def _rows(stages: Any) -> int:

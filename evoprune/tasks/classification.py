@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.data.examples import Examples
 from evoprune.data.image_pool import ImagePool, image_pools
 from evoprune.errors import DataError
+from evoprune.metrics import Table
+from evoprune.quality import log_frequencies
 from evoprune.tasks.ood import SCORES
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ class Classification:
     """The task ``classification``."""
 
     passes = ("clean", "near", "far")
+    quality = "accuracy"
     objectives = ("accuracy", "nll", "worst_cluster_retention", "ood_auroc")
     costs = ("sparsity", "units", "params", "flops", "bytes")
 
@@ -55,6 +59,24 @@ class Classification:
             columns["nll"] = total - logits[np.arange(len(labels)), labels]
             columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
         return columns
+
+    def zero(self, pool: ImagePool, examples: Examples, stages: Any) -> dict[str, Table]:
+        """Returns the tables of a model that knows the class frequencies of a pool.
+
+        Args:
+            pool: the images of the search split; no other split is looked at.
+            examples: the examples of every pass.
+            stages: of a network in stages; not used.
+        """
+        labels = examples.clean.arrays["labels"]
+        counts = np.bincount(pool.labels, minlength=int(labels.max()) + 1)
+        logits = log_frequencies(counts)[None, :]
+        found = {}
+        for name, one in examples.passes.items():
+            same = np.repeat(logits, len(one), axis=0)
+            columns = self.measure(same, one.arrays.get("labels"))
+            found[name] = Table(dict(sorted(columns.items())), one.groups)
+        return found
 
     def scores(
         self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]

@@ -81,7 +81,7 @@ def asked(
         found.append(X)
         harm = [evaluator.harm(pattern, -1) for pattern in made.space.patterns(X)]
         F = np.stack([harm, made.cost("params", X)], axis=1)
-        G = np.zeros((len(X), len(made.constraints) + 1))
+        G = np.zeros((len(X), made.n_violations))
         broken = rng.random(len(X)) < fails
         F[broken], G[broken] = WORST, 1.0
         stepper.tell(X, F, G)

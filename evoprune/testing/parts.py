@@ -72,7 +72,7 @@ def tiny_subject(settings: Mapping[str, Any] | None = None, data: Any = None) ->
     pool = opened.pools["search"].take(calibrated.chosen["search"])
     groups, device = calibrated.groups["search"], config.model.device
     examples = opened.family.examples(opened.model, pool, groups, device)
-    space = config.space.build(opened.family.sites(opened.model))
+    space = config.space_over(opened.family.sites(opened.model))
     return subject_of(config, space, opened.family, opened.model, examples)
 
 
@@ -163,7 +163,7 @@ def _check_value(
     turned = [{name: some[name].take(order[name]) for name in passes} for some in (tables, dense)]
     other = float(objective.value(*turned))
     assert abs(other - value) <= ROUNDING * max(1.0, abs(value)), "the order of examples counts"
-    low, high = interval(objective, tables, dense)
+    low, high = interval(objective.value, tables, dense)
     assert low <= high, f"its bootstrap interval is [{low}, {high}]"
 
 

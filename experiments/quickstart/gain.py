@@ -21,6 +21,8 @@ from evoprune.folder import RunFolder
 from evoprune.front import Front, FrontPoint
 from evoprune.journal import read_journal
 from evoprune.metrics import Table, bootstrap, ratio
+from evoprune.quality import COLUMN
+from evoprune.report.advice import TRAINED
 
 HERE = Path(__file__).resolve().parent
 SHARES = (0.25, 0.5)
@@ -80,8 +82,24 @@ def at(front: Front, share: float) -> FrontPoint:
     return max(there, key=lambda point: point.values["val_token_accuracy"])
 
 
+def write_small(folder: RunFolder, front: Front) -> None:
+    """Writes the small dense model as the front ``controls/trained.json``, for the report."""
+    goals = {"params": "min", COLUMN: "max"}
+    values: dict[str, float] = {"params": load_model(str(HERE / "small_dense")).num_parameters()}
+    for prefix, split in (("val", "validation"), ("report", "report")):
+        examples = Examples.load(folder.calibration / f"{split}.safetensors")
+        ends = examples.zero["clean"], examples.dense["clean"]
+        small = small_dense(examples)
+        values |= {f"{prefix}_{COLUMN}": kept(*ends, small), f"{prefix}_nll": ratio(small, "nll")}
+        values[f"{prefix}_perplexity"] = float(np.exp(ratio(small, "nll")))
+        low, high = bootstrap(kept, [*ends, small])
+        values |= {f"{prefix}_{COLUMN}_low": low, f"{prefix}_{COLUMN}_high": high}
+    point = FrontPoint("small_dense", None, values, TRAINED)
+    Front((point,), goals, front.dense, front.zero).to_json(folder.controls / f"{TRAINED}.json")
+
+
 def main() -> None:
-    """Prints the table and writes it into the run folder as ``gain.json``."""
+    """Prints the table; writes it into the run folder, and the small model beside the controls."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path)
     folder = RunFolder.existing(parser.parse_args().run)
@@ -89,6 +107,8 @@ def main() -> None:
     base, dense, scored = unigram(examples), examples.dense["clean"], tables(folder)
     fronts = {"search": Front.from_json(folder.front_json)}
     for path in sorted(folder.controls.glob("*.json")):
+        if path.stem == TRAINED:
+            continue
         fronts[path.stem] = Front.from_json(path)
     rows = []
     print("removed  front     sparsity  gain kept [95 %]        the search's lead [95 %]  ppl")
@@ -118,6 +138,7 @@ def main() -> None:
     )
     rows.append({"share": 0.5, "front": "small_dense", "kept": kept(base, dense, small)})
     rows[-1] |= {"interval": (low, high), "perplexity": float(np.exp(ratio(small, "nll")))}
+    write_small(folder, fronts["search"])
     (folder.path / "gain.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

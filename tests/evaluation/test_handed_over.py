@@ -98,8 +98,15 @@ def test_a_function_that_cannot_be_computed_is_refused_at_the_dense_model(tiny_c
     def broken(tables, dense):
         return tables["clean"].columns["nothing"].max()
 
-    with pytest.raises(ModelError, match="cannot be scored on the search split: KeyError"):
+    with pytest.raises(ConfigError, match="'broken' reads 'nothing', which the task does not mea"):
         evoprune.search(tiny_config(), objectives={"broken": broken}, quiet=True)
+
+    @evoprune.objective(goal="min")
+    def divides(tables, dense):
+        return 1 // len(tables["clean"].columns["nll"][:0])
+
+    with pytest.raises(ModelError, match="on the search split: divides: ZeroDivisionError: "):
+        evoprune.search(tiny_config(), objectives={"divides": divides}, quiet=True)
 
 
 def test_resamples_that_a_function_fails_on_are_left_out_of_its_interval(tiny_config):

@@ -42,6 +42,12 @@ def test_a_path_is_no_live_model(tiny_config, tiny_llama):
         evoprune.search(tiny_config(), model=str(tiny_llama), quiet=True)
 
 
+def test_a_network_for_images_is_no_language_model(tiny_config):
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten())
+    with pytest.raises(ModelError, match=r"is Sequential, no language model.*`task: classif"):
+        evoprune.search(tiny_config(), model=network, quiet=True)
+
+
 def test_another_live_model_on_a_prepared_folder_is_refused(tiny_config, tiny_llama):
     settings, model = tiny_config(), live(tiny_llama)
     run = evoprune.search(settings, quiet=True)

@@ -1,11 +1,14 @@
 """The front after the search: filtered on validation, with intervals on report."""
 
+import json
+
 import numpy as np
 import pytest
 
 import evoprune
 from evoprune.config import load_config
 from evoprune.console import Console
+from evoprune.journal import read_journal
 from evoprune.metrics import Table
 from evoprune.objectives.quality import Nll
 from evoprune.pareto import nondominated, oriented
@@ -74,6 +77,48 @@ def test_the_interval_is_that_of_the_examples_spread():
     rng = np.random.default_rng(0)
     nll = rng.normal(3, 1, 400)
     table = {"clean": Table({"n": np.ones(400), "nll": nll}, np.zeros(400, np.int64))}
-    low, high = interval(Nll(), table, table)
+    low, high = interval(Nll().value, table, table)
     assert low < nll.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * nll.std() / 20, rel=0.1)
+
+
+@pytest.fixture
+def useful(tiny_config, taught_llama):
+    """Returns a finished search of a whole space of a model that knows something."""
+    search = {"algorithm": {"type": "exhaustive"}, "n_eval": 16}
+    sections = {"search": search, "model": {"name_or_path": str(taught_llama)}}
+    return evoprune.search(tiny_config(**sections), quiet=True)
+
+
+def test_points_say_how_much_of_the_gain_over_frequencies_they_keep(useful):
+    front = useful.front
+    for split in ("search", "val", "report"):
+        assert front.dense[f"{split}_quality_kept"] == 1
+        assert front.zero[f"{split}_quality_kept"] == 0
+    for point in front:
+        dense, zero = (ends["val_nll"] for ends in (front.dense, front.zero))
+        share = (zero - point.values["val_nll"]) / (zero - dense)
+        assert point.values["val_quality_kept"] == pytest.approx(share)
+        assert point.values["report_quality_kept_low"] <= point.values["report_quality_kept"]
+        assert point.rung in ("homogeneous", "heterogeneous", "dense-masked")
+
+
+def test_what_is_no_better_than_frequencies_is_on_no_front(useful):
+    front, records = useful.front, read_journal(useful.folder.journal)[1]
+    searched = [r for r in records if r["type"] == "evaluation" and r["split"] == "search"]
+    beyond = [r["id"] for r in searched if r["values"]["kl"] >= front.zero["search_kl"]]
+    assert beyond, "this test needs a pattern that is worth nothing"
+    assert not {point.id for point in front} & set(beyond)
+    assert all(point.values["val_kl"] < front.zero["val_kl"] for point in front)
+    assert f"{len(set(beyond))} patterns are no better" in useful.folder.log.read_text()
+
+
+def test_the_box_of_hypervolume_ends_at_the_zero(useful):
+    bounds = json.loads(useful.folder.manifest.read_text())["hypervolume"]
+    assert bounds["reference"]["kl"] == useful.front.zero["search_kl"]
+    assert bounds["ideal"]["kl"] == 0
+
+
+def test_a_model_that_knows_nothing_keeps_no_quality_and_says_so(run):
+    assert "val_quality_kept" not in run.front.dense
+    assert "no better than knowing frequencies" in run.folder.log.read_text()

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from evoprune.errors import ExportError
 from evoprune.export import export as module
-from evoprune.export.card import score_table
+from evoprune.export.card import read_record, score_table
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.export.verify import verify
 from evoprune.genes import GeneSpec, build_space
@@ -45,6 +45,7 @@ def test_a_fresh_process_finds_the_same_logits(
     done = export(made, tmp_path / "out", levels, specs, verify=True, tokens=tokens)
     assert done.rung == rung
     assert done.max_error is not None and done.max_error < 1e-5
+    assert read_record(done.path)["max_error"] == done.max_error
 
 
 @pytest.mark.slow  # a fresh process of its own
@@ -159,7 +160,7 @@ def test_a_full_disk_leaves_the_old_export(
     def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_carry_over", full)
+    monkeypatch.setattr(module, "carry_over", full)
     with pytest.raises(ExportError, match="No space left on device"):
         export(made, tmp_path / "out", [1, 1, 1, 1, 0])
     assert (tmp_path / "out" / "evoprune.json").read_bytes() == before

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shared import lines_of
 
 from evoprune.errors import ExportError, ModelError
 from evoprune.export import head as module
+from evoprune.export.card import read_record
 from evoprune.export.export import Exported, Source
 from evoprune.export.head import HeadSubject, build, export_head
 from evoprune.export.measure_head import measure_head, peak_bytes
@@ -86,6 +88,7 @@ def test_a_fresh_process_finds_the_same_logits(fires, alone, tmp_path: Path):
         done = export(subject, tmp_path / rung, verify=True)
         assert done.rung == rung
         assert done.max_error is not None and 0 <= done.max_error < 1e-5
+        assert read_record(done.path)["max_error"] == done.max_error
         assert sorted(path.name for path in done.path.iterdir()) == [
             "README.md",
             "config.json",
@@ -269,6 +272,13 @@ def test_the_file_in_the_folder_needs_torch_and_safetensors_only(fires, tmp_path
         [sys.executable, "-B", "-c", script], cwd=done.path, capture_output=True, text=True
     )
     assert told.stdout.strip() == "(2, 3)", told.stderr
+
+
+def test_the_lines_of_the_card_run_as_they_stand(fires, tmp_path: Path):
+    done = export(fires[9], tmp_path / "out")
+    code = (done.path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    said = lines_of(f"{code}\nprint(tuple(logits.shape))", done.path, tmp_path)
+    assert said == ["(1, 3)"]
 
 
 def change_config(folder: Path, old: str, new: str) -> None:

@@ -5,21 +5,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import evoprune
+from evoprune import cli
+from evoprune.config import load_config
+from evoprune.console import Console
 from evoprune.data.examples import Examples
 from evoprune.data.images import digits
 from evoprune.doctor import examine
-from evoprune.errors import ExportError, ModelError
+from evoprune.errors import EvopruneError, ExportError, ModelError
+from evoprune.export.measure import speed_lines
 from evoprune.families.sparse_head.backbone import as_batch
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.front import Front
+from evoprune.live import Live
 from evoprune.pattern import Pattern
 from evoprune.run import Run, search
-from evoprune.session import worker_of
+from evoprune.session import open_session, worker_of
 
 ACCURACY = """
 import json, sys
@@ -35,10 +42,9 @@ print(json.dumps(float((logits.argmax(1) == data["labels"]).mean())))
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Returns a small search over features and neurons, whose knee was exported."""
-    settings = {
+def small_settings(output: Path, **sections: Any) -> dict[str, Any]:
+    """Returns the settings of a small search over features and neurons."""
+    return {
         "model": {
             "family": "sparse_head",
             "factory": "tests.families.sparse_head.backbones:fire",
@@ -54,9 +60,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "search": {"algorithm": {"type": "nsga2", "pop_size": 6}, "n_eval": 12, "warm_starts": []},
         "controls": [],
         "workers": {"backend": "local"},
-        "output": str(tmp_path_factory.mktemp("runs") / "head"),
+        "output": str(output),
+        **sections,
     }
-    return search(settings, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Returns a small search whose knee was exported."""
+    return search(small_settings(tmp_path_factory.mktemp("runs") / "head"), quiet=True)
 
 
 def test_the_export_scores_on_report_what_was_scored(run: Run, tmp_path: Path):
@@ -97,7 +109,9 @@ def test_an_export_is_verified_and_measured(run: Run):
     done = run.export("knee", measure=True)
     record = json.loads((done.path / "evoprune.json").read_text())
     assert done.max_error is not None and done.max_error < 1e-5
-    assert record["speed"]["unit"] == "images"
+    assert record["speed"]["unit"] == "images" and record["speed"] == done.speed
+    said = "\n".join(speed_lines(done.speed))
+    assert "a batch: " in said and "images per second: " in said and "at their peak: " in said
     assert record["provenance"]["pick"] == "knee"
     assert record["base"]["name"] == "tests.families.sparse_head.backbones:fire"
 
@@ -122,3 +136,51 @@ def test_a_base_of_another_version_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="another version"):
         SparseHead().read(tmp_path, "float32", "cpu")
+
+
+def test_values_that_could_not_be_told_are_still_not_told(tmp_path: Path):
+    settings = small_settings(tmp_path / "run", validation={"samples": 10}, report={"samples": 20})
+    settings["calibration"] = {"samples": 20, "clusters": 2}
+    drawn = np.random.default_rng(0).random((200, 8, 8)).astype(np.float32)
+    pairs = [(image, i % 3) for i, image in enumerate(drawn)]
+    # Handed over from Python nothing lies outside, and the task measures ood_auroc all the same.
+    run = search(settings, data=pairs, quiet=True)
+    assert np.isnan(run.front.points[0].values["val_ood_auroc"])
+    assert not run.failed and (run.folder.path / "report.html").is_file()
+    assert run.export("knee", tmp_path / "model").max_error is not None
+
+
+HEAD_CANNOT = {
+    "kl": r"'classification' does not measure 'kl', which is of 'causal_lm'.*Choose one of: accur",
+    "perplexity": r"'classification' does not measure 'perplexity'",
+    "kv_bytes": r"'kv_bytes' is 0 for every pattern: this network has no kv_bytes.*mean 'bytes'",
+    "ood_auroc": r"cannot be scored on the search split: ood_auroc is nan",
+}
+
+
+@pytest.mark.parametrize("objective", HEAD_CANNOT)
+def test_what_a_head_cannot_be_asked_is_refused_before_the_search(tmp_path: Path, objective: str):
+    settings = small_settings(tmp_path / "run", objectives=["accuracy", objective])
+    settings |= {"calibration": {"samples": 20, "clusters": 2}, "validation": {"samples": 10}}
+    pairs = [(image, i % 3) for i, image in enumerate(np.random.default_rng(0).random((200, 8, 8)))]
+    live = Live.of(None, pairs, None)
+    config = load_config(settings | {"report": {"samples": 20}}, (), live.named_in)
+    with pytest.raises(EvopruneError, match=HEAD_CANNOT[objective]):
+        open_session(config, Console(stream=None), live)
+
+
+def test_a_failed_export_is_said_and_loses_neither_report_nor_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(*arguments: Any, **settings: Any) -> None:
+        raise ExportError("The disk is full.", "Free it.")
+
+    monkeypatch.setattr("evoprune.export.head.export_head", refuse)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small_settings(tmp_path / "run")))
+    monkeypatch.setattr(sys, "argv", ["evoprune", "search", str(path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert "the export of 'knee' failed: The disk is full. Free it." in capsys.readouterr().out
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -14,10 +14,10 @@ from transformers import StaticCache
 from evoprune.evaluation.realise import Realised
 from evoprune.export import fresh
 from evoprune.export.heterogeneous import differ, layer_table
-from evoprune.export.ladder import kept_blocks
 from evoprune.export.subject import Subject
 from evoprune.families.decoder import Decoder
 from evoprune.families.flops import executed_flops
+from evoprune.ladder import kept_blocks
 from evoprune.pattern import Drop, Keep
 from evoprune.space import Gene, Site, Space
 from tests.export.conftest import VOCABULARY, tiny

@@ -6,12 +6,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evoprune.export.export import WRITERS, Source
+from evoprune.export.export import Source
 from evoprune.export.homogeneous import shrink, smaller_config
-from evoprune.export.ladder import UnfitError
 from evoprune.export.masked import mask
 from evoprune.export.subject import Subject
 from evoprune.genes import GeneSpec, build_space
+from evoprune.ladder import UnfitError
 
 MODELS = [
     ("Llama", {"tie_word_embeddings": True}),
@@ -108,4 +108,4 @@ def test_a_config_that_its_class_refuses_does_not_fit(make_source: Callable) -> 
     specs = [GeneSpec("heads", keep=(0.75,))]
     made = make_source("Llama", hidden_size=32)
     with pytest.raises(UnfitError, match="not a multiple of the number of attention heads"):
-        WRITERS["homogeneous"](subject_of(made, specs, [1] * 5), None)
+        shrink(subject_of(made, specs, [1] * 5))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evoprune.data.examples import Examples
-from evoprune.export.ladder import rung_of
+from evoprune.ladder import rung_of
 from evoprune.pattern import Pattern
 from evoprune.run import search
 from evoprune.session import space_of

@@ -24,7 +24,7 @@ SIZES = {
     "head_dim": 8,
     "max_position_embeddings": 64,
 }
-FITTING = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "biased Llama")
+FITTING = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Olmo", "biased Llama")
 
 
 def made(kind: str, **settings: Any) -> Any:
@@ -76,17 +76,30 @@ def test_refuses_other_models(model):
         family_of(refused, "decoder")
 
 
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("Gemma2", "holds also post_feedforward_layernorm, pre_feedforward_layernorm"),
-        ("Olmo2", "no input_layernorm; also post_feedforward_layernorm"),
-        ("Phi3", "holds also resid_attn_dropout, resid_mlp_dropout"),
-    ],
-)
-def test_what_does_not_fit_is_named(kind, reason):
-    config = getattr(transformers, f"{kind}Config")(**SIZES, pad_token_id=0)
-    assert reason in Decoder().misfit(getattr(transformers, f"{kind}ForCausalLM")(config))
+UNLIKE = {
+    "Phi3": (
+        r"model\.layers\.0\.self_attn holds qkv_proj \(64, 32\) and has no q_proj, k_proj, v_proj; "
+        r"model\.layers\.0\.mlp holds gate_up_proj \(80, 32\), activation_fn and has no gate_proj",
+        {"pad_token_id": 0},
+    ),
+    "Olmo2": (
+        r"model\.layers\.0 holds post_feedforward_layernorm \(32,\) and has no input_layernorm",
+        {},
+    ),
+    "GPT2": (r"it holds transformer, lm_head \(50, 8\), and no blocks at model\.layers", {}),
+}
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_a_refusal_names_the_child_and_its_shape(kind):
+    message, settings = UNLIKE[kind]
+    if kind == "GPT2":
+        config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=50)
+        model = transformers.GPT2LMHeadModel(config)
+    else:
+        model = made(kind, **settings)
+    with pytest.raises(ModelError, match=message):
+        family_of(model)
 
 
 @pytest.mark.parametrize("kind", FITTING)
@@ -107,8 +120,19 @@ def test_stages_are_the_model(kind):
 def test_a_model_that_only_looks_like_llama_is_refused(kind, settings):
     model = made(kind, **settings)
     assert Decoder().fits(model)
-    with pytest.raises(ModelError, match="other logits"):
+    with pytest.raises(
+        ModelError, match=r"other logits .*part in block 0, which gives \(3, 21, 32"
+    ):
         check_stages(model, Decoder().stages(model), some_tokens())
+
+
+def test_a_window_shorter_than_an_example_is_named():
+    model = made("Mistral", sliding_window=16)
+    Decoder().check_numbers(model, some_tokens(length=16))
+    with pytest.raises(ModelError, match=r"layers\.0.* sees 16 tokens .* has 21.*chunk_tokens=16"):
+        Decoder().check_numbers(model, some_tokens(length=21))
+    # A class that never reads what its configuration says has no window.
+    Decoder().check_numbers(made("Granite", sliding_window=16), some_tokens(length=21))
 
 
 def test_a_dense_model_with_nan_logits_is_refused():

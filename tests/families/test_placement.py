@@ -4,13 +4,15 @@ Torch's fake tensors on two made-up devices play the GPUs: they refuse to add wh
 them. On the CPU values are the same to the last bit.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, OlmoConfig, OlmoForCausalLM
 
 from evoprune.config import load_config
 from evoprune.console import Console
@@ -21,6 +23,7 @@ from evoprune.families.decoder import Decoder
 from evoprune.families.load import load_base, load_model, write_base
 from evoprune.families.placement import (
     balanced,
+    check_device,
     home,
     is_streamed,
     spread,
@@ -185,3 +188,41 @@ def test_gradients_of_a_streamed_model_are_refused():
         model.requires_grad_(True)
         with pytest.raises(ModelError, match=r"no gradients.*Choose another criterion"):
             model(torch.zeros((1, 4), dtype=torch.long, device="cpu:1"))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "gpu", "", "meta"])
+def test_a_device_that_is_not_there_is_one_sentence(tiny_config, monkeypatch, device):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    settings = tiny_config()
+    settings["model"] |= {"device": device}
+    with pytest.raises(ModelError) as caught:
+        open_session(load_config(settings), Console(stream=None))
+    assert caught.value.cause == f"`model.device` is '{device}', and this torch finds cpu here."
+    assert caught.value.remedy.startswith("Set model.device=cpu; for an accelerator")
+
+
+def test_of_two_accelerators_a_third_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda: torch.device("cuda"), raising=False
+    )
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:1"):
+        check_device(device)
+    with pytest.raises(ModelError, match=r"finds cpu, cuda, cuda:0, cuda:1 here.*device=cuda "):
+        check_device("cuda:2")
+
+
+def test_a_run_that_is_resumed_without_its_device_says_so(tiny_config, tmp_path):
+    worker = worker_of(tiny_config, tmp_path / "run", None)
+    with pytest.raises(ModelError, match=r"`model.device` is 'cuda'"):
+        Worker(replace(worker.spec, device="cuda"))
+
+
+def test_norms_without_weights_are_spread_like_others():
+    with FakeTensorMode():
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+        config = OlmoConfig(vocab_size=300, num_attention_heads=4, **sizes)
+        model = OlmoForCausalLM(config).eval().requires_grad_(False)
+        found = whole_pass(spread(Decoder(), model, ["cpu:0", "cpu:1"]))
+    assert {str(value.device) for value in found.values()} == {"cpu:0"}

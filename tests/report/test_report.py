@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -21,7 +22,8 @@ from evoprune.report.reading import base_name, read_run, read_runs
 from evoprune.report.survival import Genes, compact
 from evoprune.report.words import number
 
-pytest.importorskip("plotly")
+DAMAGEABLE = ("front.json", "summary.json", "space.json", "costs.csv")
+DAMAGEABLE += ("calibration/report.safetensors",)
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -50,9 +52,7 @@ def run(tmp_path) -> Path:
 
 
 def text_of(*runs: Path) -> str:
-    """Returns the page without plotly."""
-    script = r'(<script type="text/plain" id="plotly">).*?</script>'
-    return re.sub(script, r"\1</script>", page(read_runs(runs)), flags=re.S)
+    return page(read_runs(runs))
 
 
 def page_of(*runs: Path) -> Parsed:
@@ -66,7 +66,8 @@ def test_the_page_is_one_file_that_loads_nothing(run):
     assert not {"link", "iframe", "object", "embed", "img"} & {tag for tag, _ in parsed.tags}
     policy = next(a["content"] for t, a in parsed.tags if t == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy and "connect-src" not in policy
-    assert not re.search(r"https?://|@import|url\(", text_of(run))
+    spaces = text_of(run).replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert not re.search(r"https?://|@import|url\(", spaces)
 
 
 def test_the_page_says_where_it_was_written(run, tmp_path):
@@ -80,7 +81,7 @@ def test_the_data_are_strict_json(run):
     assert data["fronts"][0]["ids"] == [point.id for point in front]
     assert data["fronts"][1]["origin"] == "random"
     assert data["dots"]["search"]["total"] == len(data["dots"]["search"]["ids"])
-    assert ["knee"] in data["fronts"][0]["tags"]
+    assert {"safe", "small"} <= {tag for tags in data["fronts"][0]["tags"] for tag in tags}
 
 
 def test_what_is_not_finite_becomes_null():
@@ -111,7 +112,7 @@ def test_nothing_a_run_says_becomes_markup(tmp_path):
     assert "alert(1)" in text and "alert(3)" in text
     assert "<script>alert" not in text and "<img" not in text
     parsed = page_of(clean, bad)
-    assert len([tag for tag, _ in parsed.tags if tag == "script"]) == 3 + 2
+    assert len([tag for tag, _ in parsed.tags if tag == "script"]) == 2 + 2
     assert not [a for _, a in parsed.tags if any(key.startswith("on") for key in a)]
     assert all(json.loads(data) for data in parsed.data.values())
 
@@ -132,8 +133,7 @@ def test_a_run_that_was_only_configured_has_a_page(tmp_path):
 
 def test_an_empty_front_and_no_controls_have_a_page(run):
     Front((), {"nll": "min", "sparsity": "max"}).to_json(run / "front.json")
-    (run / "controls" / "random.json").unlink()
-    (run / "controls").rmdir()
+    shutil.rmtree(run / "controls")
     assert "The front is empty" in text_of(run)
 
 
@@ -145,7 +145,7 @@ def test_without_a_space_genes_are_numbered(run):
     assert data["strip"]["shares"].min() == 0 and data["strip"]["shares"].max() == 1
 
 
-@pytest.mark.parametrize("name", ["front.json", "summary.json", "space.json", "costs.csv"])
+@pytest.mark.parametrize("name", [*DAMAGEABLE])
 def test_a_damaged_file_is_named(run, name):
     (run / name).write_text('id,nll\nx,"oops\n' if name.endswith("csv") else '{"genes": 3')
     with pytest.raises(RunFolderError, match=re.escape(name)):
@@ -281,9 +281,3 @@ def test_a_report_is_made_without_torch(run):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_without_plotly_the_remedy_is_named(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(EvopruneError, match="plotly"):
-        write_report([run])

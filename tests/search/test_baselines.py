@@ -132,7 +132,7 @@ def generations(algorithm, made, count=8, seed=0):
         if X is None:
             break
         found.append(X.tolist())
-        stepper.tell(X, landscape.F(X), np.zeros((len(X), len(made.constraints) + 1)))
+        stepper.tell(X, landscape.F(X), np.zeros((len(X), made.n_violations)))
     return found
 
 

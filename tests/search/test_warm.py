@@ -147,5 +147,5 @@ def test_every_control_holds_a_front_within_the_budgets(tmp_path, name):
         starts = warmed(made, archive, ["dense", "greedy"], 3, PLENTY)
         setting = Setting(made, archive, starts, 400.0, 1, Rung(-1).index)
         found = control(name)(setting)
-    X = made.space.encode(found)
-    assert len(found) and (made.budget_violation(X) == 0).all()
+    X = made.space.encode(found.patterns)
+    assert len(X) and (made.budget_violation(X) == 0).all()

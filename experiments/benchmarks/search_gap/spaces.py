@@ -162,7 +162,7 @@ def landscape(name: str, seed: int, count: int) -> Subject:
 
     corners = made.space.corners
     truth = values(best_known(made, lambda X: (values(X), np.zeros((len(X), 1))), seed))
-    return Subject(name, made, corners[:1], score, Box.of(values(corners)), truth, exact=False)
+    return Subject(name, made, corners[:1], score, Box.of(*values(corners)), truth, exact=False)
 
 
 def best_known(made: Problem, told: Callable[[np.ndarray], Any], seed: int) -> np.ndarray:

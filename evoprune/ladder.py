@@ -1,5 +1,6 @@
 """The rungs of the export ladder, and which of them a pattern allows."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -43,7 +44,7 @@ def kept_blocks(space: Space, pattern: Pattern) -> list[int]:
     """
     X = space.encode([pattern])
     left = []
-    for index, block in enumerate(_blocks(space)):
+    for index, block in enumerate(blocks_of(space)):
         parts = [site for site in space.sites.values() if site.parent == block.name]
         alive = any(space.alive(X, part.name)[0] for part in parts) if parts else True
         if alive and space.alive(X, block.name)[0]:
@@ -58,7 +59,7 @@ def equal_widths(space: Space, pattern: Pattern) -> dict[str, int]:
     """
     X = space.encode([pattern])
     found = {}
-    for kind, sites in _inside(space, kept_blocks(space, pattern)).items():
+    for kind, sites in sites_inside(space, kept_blocks(space, pattern)).items():
         kept = int(space.kept(X, sites[0].name)[0])
         if any(kept != site.units for site in sites):
             found[kind] = kept
@@ -73,7 +74,7 @@ def block_widths(space: Space, pattern: Pattern, block: int) -> tuple[dict[str, 
     """
     X = space.encode([pattern])
     widths, gone = {}, set()
-    for kind, sites in _inside(space, [block]).items():
+    for kind, sites in sites_inside(space, [block]).items():
         kept = sum(int(space.kept(X, site.name)[0]) for site in sites)
         if kept < sum(site.units for site in sites):
             widths[kind] = kept
@@ -82,13 +83,14 @@ def block_widths(space: Space, pattern: Pattern, block: int) -> tuple[dict[str, 
     return widths, gone
 
 
-def _blocks(space: Space) -> list[Site]:
+def blocks_of(space: Space) -> list[Site]:
+    """Returns the sites that are blocks, in order."""
     return [site for site in space.sites.values() if site.kind == "block"]
 
 
-def _inside(space: Space, blocks: list[int]) -> dict[str, list[Site]]:
+def sites_inside(space: Space, blocks: Iterable[int]) -> dict[str, list[Site]]:
     """Returns the sites that lie in some of the blocks, by kind."""
-    names = [block.name for block in _blocks(space)]
+    names = [block.name for block in blocks_of(space)]
     wanted = {names[index] for index in blocks}
     found: dict[str, list[Site]] = {}
     for site in space.sites.values():
@@ -102,7 +104,7 @@ def _inside(space: Space, blocks: list[int]) -> dict[str, list[Site]]:
 
 def _odd(space: Space, X: np.ndarray, left: list[int]) -> str:
     """Returns what makes the kept blocks unlike each other or unlike a stock block, or ''."""
-    for kind, sites in _inside(space, left).items():
+    for kind, sites in sites_inside(space, left).items():
         counts = [int(space.kept(X, site.name)[0]) for site in sites]
         if 0 in counts:
             site = sites[counts.index(0)]
@@ -111,7 +113,7 @@ def _odd(space: Space, X: np.ndarray, left: list[int]) -> str:
             return f"The blocks keep from {min(counts)} to {max(counts)} {kind}"
     inside = {
         site.name
-        for sites in _inside(space, list(range(len(_blocks(space))))).values()
+        for sites in sites_inside(space, list(range(len(blocks_of(space))))).values()
         for site in sites
     }
     for site in space.sites.values():

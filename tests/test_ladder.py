@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evoprune.export.ladder import equal_widths, in_words, kept_blocks, rung_of
 from evoprune.genes import GeneSpec, build_space
+from evoprune.ladder import equal_widths, in_words, kept_blocks, rung_of
 from evoprune.space import Site
 
 BLOCKS = GeneSpec("block", drop=True)
