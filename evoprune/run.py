@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from evoprune.errors import EvopruneError, RunFolderError
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
+from evoprune.forecast import Forecast, Phase, Work
 from evoprune.front import Front
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
@@ -23,7 +25,7 @@ from evoprune.provisional import is_provisional, provisional
 from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Progress, box
+from evoprune.search.loop import Progress, box, per_candidate
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
 from evoprune.session import Session, open_session, source_of, space_of, worker_of
@@ -155,10 +157,17 @@ def search(
     live = Live.of(model, data, objectives)
     checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
-    session = open_session(checked, console, live)
+    with console.phase("prepare"):
+        session = open_session(checked, console, live)
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
-        found, warm = _search(session)
+        forecast = Forecast.of(session, session.splits)
+        console.course.expect(forecast.phases, session.splits)
+        with console.phase("search"):
+            found, warm = _search(session)
+        console.course.expect(
+            partial(forecast.phases, found=_ended(found, session)), session.splits
+        )
         fronts, taken = _fronts(session, found, warm)
         write_fronts(session, found, fronts, taken)
         reached = {"n_eval": found.n_eval, "n_gen": found.n_gen, "tokens": found.tokens}
@@ -167,8 +176,16 @@ def search(
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
     run = replace(run, failed=_export_picks(run, console))
-    console.say(f"report    {write_report([session.folder.path])}")
+    with console.phase("report"):
+        console.say(f"report    {write_report([session.folder.path])}")
+    console.say(f"time      all {console.course.elapsed:.1f} s")
     return run
+
+
+def _ended(found: Progress, session: Session) -> Phase:
+    """Returns what a search came to, as the forecast of what comes after it takes it."""
+    read = found.n_eval * per_candidate(session.rungs, session.splits.rungs)
+    return Phase("search", Work(found.n_eval, found.tokens, read), points=len(found.front))
 
 
 def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
@@ -184,7 +201,8 @@ def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
             if chosen.point.id in exported:
                 console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
                 continue
-            console.say(_exported(pick, run.export(pick)))
+            with console.phase("export"):
+                console.say(_exported(pick, run.export(pick)))
             exported[chosen.point.id] = pick
         except EvopruneError as error:
             failed[pick] = error
@@ -268,7 +286,8 @@ def _fronts(
     distinct = {pattern for patterns in candidates.values() for pattern in patterns}
     beside = f", {len(distinct)} with those of the controls" if taken else ""
     console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
-    points = scorer.fronts(candidates)
+    with console.phase("score"):
+        points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
     zero = scorer.zero()
     if f"val_{COLUMN}" not in zero:
@@ -288,7 +307,8 @@ def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Contro
     setting = Setting(session.problem, session.archive, warm, found.tokens, seed, rung)
     taken = {}
     for name in session.config.controls:
-        taken[name] = one = control(name)(setting)
+        with session.console.phase(name):
+            taken[name] = one = control(name)(setting)
         session.console.say(
             f"control   {name}: {one.n_eval} evaluations, {one.tokens:,.0f} dense-equivalent "
             f"tokens ({one.tokens / found.tokens:.0%} of the search's), front {len(one.patterns)}"
