@@ -87,6 +87,9 @@ def plan(
         str | None,
         typer.Option(metavar="bfloat16", help="Also measure candidates in this number format."),
     ] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Also count what 1, 8 and 64 workers and a GPU take.")
+    ] = False,
 ) -> None:
     """Say what a search would take, without searching: evaluations, time, memory, disk."""
     from evoprune.dtypes import rows
@@ -94,7 +97,7 @@ def plan(
 
     settings = _settings(overrides, plugin)
     other = rows(config, settings, dtype) if dtype else []
-    _table(["what", "how much"], make(config, settings) + other)
+    _table(["what", "how much"], make(config, settings, scale) + other)
 
 
 @app.command()

@@ -64,7 +64,8 @@ class Config(Section):
     columns: tuple[Part, ...] | None = None
     """Objectives measured for the front beside those searched; by default what the task has."""
     constraints: dict[str, str | float] = Field(default={})
-    """Bounds on costs and objectives, such as `{params: "<=70%"}`."""
+    """Bounds on costs and objectives, such as `{params: "<=70%"}`; `{rung: homogeneous}` beside
+    them leaves only what the model's stock class loads: equal widths, whole blocks."""
     search: SearchConfig
     """The algorithm and its budget."""
     validation: SplitConfig = SplitConfig()

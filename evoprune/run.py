@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from evoprune.errors import EvopruneError, RunFolderError, missing
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
+from evoprune.forecast import Forecast, Phase, Work
 from evoprune.front import Front, FrontPoint
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
@@ -24,7 +26,7 @@ from evoprune.provisional import is_provisional, provisional
 from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Progress, box
+from evoprune.search.loop import Progress, box, per_candidate
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
 from evoprune.session import Session, open_session, source_of, space_of, worker_of
@@ -150,6 +152,7 @@ def search(
     model: Any = None,
     data: Any = None,
     objectives: Mapping[str, Any] | None = None,
+    tokenizer: Any = None,
     quiet: bool = False,
 ) -> Run:
     """Runs a search, or goes on with it where it stopped, and returns its run.
@@ -157,24 +160,33 @@ def search(
     Args:
         config: a YAML file, a shipped experiment's path, or the settings as a mapping.
         overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
-        model: a live Hugging Face model instead of the weights that ``model.name_or_path`` names;
-            the tokenizer still comes from there.
+        model: a live model instead of the weights that ``model`` names: of transformers, or a
+            module that gives features, for a head. It needs no name there.
         data: a list, a data set of PyTorch or Hugging Face, or a PyTorch loader, instead of what
             ``data`` names (``evoprune.data.memory.in_memory`` says of what).
         objectives: functions made objectives by ``evoprune.objective``, by name; those that the
             configuration does not name are added to its objectives.
+        tokenizer: that of the model, where none lies beside its weights; data of ``input_ids``
+            need none.
         quiet: print nothing.
 
     Raises:
         EvopruneError: cause and remedy of whatever cannot be done.
     """
-    live = Live.of(model, data, objectives)
+    live = Live.of(model, data, objectives, tokenizer)
     checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
-    session = open_session(checked, console, live)
+    with console.phase("prepare"):
+        session = open_session(checked, console, live)
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
-        found, warm = _search(session)
+        forecast = Forecast.of(session, session.splits)
+        console.course.expect(forecast.phases, session.splits)
+        with console.phase("search"):
+            found, warm = _search(session)
+        console.course.expect(
+            partial(forecast.phases, found=_ended(found, session)), session.splits
+        )
         fronts, taken = _fronts(session, found, warm)
         write_fronts(session, found, fronts, taken)
         reached = {"n_eval": found.n_eval, "n_gen": found.n_gen, "tokens": found.tokens}
@@ -183,8 +195,16 @@ def search(
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
     run = replace(run, failed=_export_picks(run, console))
-    console.say(f"report    {write_report([session.folder.path])}")
+    with console.phase("report"):
+        console.say(f"report    {write_report([session.folder.path])}")
+    console.say(f"time      all {console.course.elapsed:.1f} s")
     return run
+
+
+def _ended(found: Progress, session: Session) -> Phase:
+    """Returns what a search came to, as the forecast of what comes after it takes it."""
+    read = found.n_eval * per_candidate(session.rungs, session.splits.rungs)
+    return Phase("search", Work(found.n_eval, found.tokens, read), points=len(found.front))
 
 
 def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
@@ -200,7 +220,8 @@ def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
             if chosen.point.id in exported:
                 console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
                 continue
-            console.say(_exported(pick, run.export(pick)))
+            with console.phase("export"):
+                console.say(_exported(pick, run.export(pick)))
             exported[chosen.point.id] = pick
         except EvopruneError as error:
             failed[pick] = error
@@ -284,7 +305,8 @@ def _fronts(
     distinct = {pattern for patterns in candidates.values() for pattern in patterns}
     beside = f", {len(distinct)} with those of the controls" if taken else ""
     console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
-    points = scorer.fronts(candidates)
+    with console.phase("score"):
+        points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
     zero = scorer.zero()
     if f"val_{COLUMN}" not in zero:
@@ -304,7 +326,8 @@ def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Contro
     setting = Setting(session.problem, session.archive, warm, found.tokens, seed, rung)
     taken = {}
     for name in session.config.controls:
-        taken[name] = one = control(name)(setting)
+        with session.console.phase(name):
+            taken[name] = one = control(name)(setting)
         session.console.say(
             f"control   {name}: {one.n_eval} evaluations, {one.tokens:,.0f} dense-equivalent "
             f"tokens ({one.tokens / found.tokens:.0%} of the search's), front {len(one.patterns)}"

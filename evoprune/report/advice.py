@@ -9,8 +9,8 @@ from typing import Any
 
 from evoprune.constraints import SLACK
 from evoprune.errors import ConfigError
-from evoprune.export.ladder import rung_of
 from evoprune.front import Front, FrontPoint
+from evoprune.ladder import rung_of
 from evoprune.pattern import Pattern
 from evoprune.quality import SAFE, USEFUL
 from evoprune.report.kept import KEPT, Meaning

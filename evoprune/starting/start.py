@@ -142,7 +142,8 @@ def _timed(text: str) -> Timing:
     from evoprune.console import Console
     from evoprune.evaluation.worker import Worker
     from evoprune.search.starts import stratified
-    from evoprune.session import open_session, worker_count
+    from evoprune.session import open_session
+    from evoprune.workers import worker_count
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="evoprune-init-") as scratch:
