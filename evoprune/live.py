@@ -85,13 +85,14 @@ class Live:
             section: what a person wrote, if anything.
             task: the section ``task``.
         """
-        if not isinstance(section, Mapping | None) or {"name_or_path", "factory"} & {*section or ()}:
+        section = {} if section is None else section
+        if not isinstance(section, Mapping) or {"name_or_path", "factory"} & set(section):
             return section
         config = getattr(self.model, "config", None)
         kind = type(self.model).__name__
         if hasattr(config, "save_pretrained") or _name_of(task or "causal_lm") == "causal_lm":
-            return {**(section or {}), "name_or_path": getattr(config, "_name_or_path", "") or kind}
-        return {"family": "sparse_head", **(section or {}), "factory": kind}
+            return {**section, "name_or_path": getattr(config, "_name_or_path", "") or kind}
+        return {"family": "sparse_head", **section, "factory": kind}
 
     def is_named_as(self, name: str) -> bool:
         """Returns whether a name says no more of the model than its class: it is in no folder."""
@@ -101,7 +102,8 @@ class Live:
     def reads_tokens(self) -> bool:
         """Whether the data are tokens already, so that no tokenizer is needed."""
         documents = getattr(self.source, "found", ())
-        return isinstance(documents, tuple) and all(one.tokens for one in documents)
+        one_each = [one.tokens for one in documents] if isinstance(documents, tuple) else []
+        return bool(one_each) and None not in one_each
 
     def _with_identity(self, entry: Any) -> Any:
         """Returns an entry of a list of objectives; of a function with what identifies it."""
