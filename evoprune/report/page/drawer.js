@@ -34,12 +34,19 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// A folder that came from elsewhere may name its points as it likes.
+const quoted = (text) => (/^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+
 function commandBox(text) {
   const box = make("div", "", { class: "command" });
   const button = make("button", "Copy", {
     type: "button", "data-copy": text, "aria-label": "Copy the command",
   });
-  box.append(make("code", text), button);
+  // The pick is not broken at its hyphen.
+  const [start, pick] = text.split(/ (?=-p )/);
+  const code = make("code", `${start} `);
+  code.append(make("span", pick));
+  box.append(code, button);
   return box;
 }
 
@@ -86,7 +93,7 @@ function openPoint(d, front, index) {
   const [id, tags] = [part.ids[index], part.tags[index] ?? []];
   const parts = [make("p", [part.origin === "search" ? "found by the search" : `of the control ${part.origin}`,
     ...tags].join(" · "), { class: "caption" })];
-  if (!front && d.command) parts.push(commandBox(`${d.command} -p ${id}`));
+  if (!front && d.command) parts.push(commandBox(`${d.command} -p ${quoted(id)}`));
   const about = part.about?.[index] ?? {};
   const facts = make("dl");
   for (const [term, text] of Object.entries(about)) facts.append(make("dt", term), make("dd", text));
