@@ -51,6 +51,34 @@ def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[st
 
 
 @app.command()
+def init(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, a hub id, or a shipped backbone.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A file (txt, jsonl, npz), a folder of text, or a data type; by default what "
+            "ships.",
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What the search may take.")] = 20.0,
+    task: Annotated[
+        str | None, typer.Option(help="What the model is for; that of its family by default.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The file to write; by default MODEL.yaml.")
+    ] = None,
+) -> None:
+    """Write a configuration for a model and data, with the reason for every line."""
+    from evoprune.starting.start import Request
+    from evoprune.starting.start import init as make
+
+    make(Request(model, data, minutes, task, output))
+
+
+@app.command()
 def plan(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -59,6 +87,9 @@ def plan(
         str | None,
         typer.Option(metavar="bfloat16", help="Also measure candidates in this number format."),
     ] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Also count what 1, 8 and 64 workers and a GPU take.")
+    ] = False,
 ) -> None:
     """Say what a search would take, without searching: evaluations, time, memory, disk."""
     from evoprune.dtypes import rows
@@ -66,7 +97,7 @@ def plan(
 
     settings = _settings(overrides, plugin)
     other = rows(config, settings, dtype) if dtype else []
-    _table(["what", "how much"], make(config, settings) + other)
+    _table(["what", "how much"], make(config, settings, scale) + other)
 
 
 @app.command()
@@ -99,28 +130,20 @@ def front(
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
     from evoprune.errors import ConfigError, did_you_mean
+    from evoprune.front_table import front_table, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
     from evoprune.provisional import NOTE, is_provisional
 
     if split not in SPLITS:
         raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
-    merged = merge(runs)
+    merged, owners = merge(runs)
     if is_provisional(merged):
         split = "search"
         print(NOTE)
-    columns = [f"{split}_{goal}" for goal in merged.goals]
-    known = merged.columns()
-    names = [name if name in known else name.removeprefix(f"{split}_") for name in columns]
-    rows = []
-    for point in merged:
-        cells = [f"{point.values[name]:.4g}" for name in names]
-        for i, name in enumerate(names):
-            low, high = point.values.get(f"{name}_low"), point.values.get(f"{name}_high")
-            if low is not None and high is not None:
-                cells[i] += f"  [{low:.4g}, {high:.4g}]"
-        rows.append([point.id, *cells, f"{point.values.get('params', float('nan')):,.0f}"])
-    _table(["id", *names, "params"], rows)
+    _table(*front_table(merged, split, owners if len(runs) > 1 else None))
+    for note in pick_notes(merged):
+        print(note)
     if len(runs) > 1:
         print()
         _table(*compare(runs, split))
@@ -150,6 +173,7 @@ def export(
 ) -> None:
     """Export points of a front as models."""
     from evoprune.errors import ConfigError
+    from evoprune.export.measure import speed_lines
     from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
 
@@ -174,6 +198,8 @@ def export(
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:
             print(f"  verified in a fresh process without evoprune (error {made.max_error:.1e})")
+        for line in speed_lines(made.speed) if made.speed else ():
+            print(f"  {line}")
 
 
 @app.command()
@@ -215,6 +241,7 @@ def ensemble(
         interval = f"[{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
         cells += [f"{row['value']:.4f}", interval]
     _table(["who", "metric", "split", "value", "95 %"], rows)
+    print(made.verdict)
 
 
 @app.command()

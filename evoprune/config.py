@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from evoprune import showing
 from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.registry import Registry
@@ -63,7 +64,8 @@ class Config(Section):
     columns: tuple[Part, ...] | None = None
     """Objectives measured for the front beside those searched; by default what the task has."""
     constraints: dict[str, str | float] = Field(default={})
-    """Bounds on costs and objectives, such as `{params: "<=70%"}`."""
+    """Bounds on costs and objectives, such as `{params: "<=70%"}`; `{rung: homogeneous}` beside
+    them leaves only what the model's stock class loads: equal widths, whole blocks."""
     search: SearchConfig
     """The algorithm and its budget."""
     validation: SplitConfig = SplitConfig()
@@ -133,6 +135,11 @@ class Config(Section):
         space = self.space.build(sites)
         return homogeneous_part(space) if asked_rung(self.constraints) else space
 
+    def __repr__(self) -> str:
+        return showing.config_text(self)
+
+    __str__ = __repr__
+
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""
         plain = json.loads(self.model_dump_json(exclude=EXECUTION))
@@ -184,6 +191,11 @@ def load_config(
         path = find(str(source))
         settings = _of_run(path, read_yaml(path))
         stem = path.parent.name if path.stem == "config" else path.stem
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence | Mapping):
+        raise ConfigError(
+            f"The overrides are {overrides!r}.",
+            "Give a list or a mapping: ['search.n_eval=500'] or {'search.n_eval': 500}.",
+        )
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     settings = change(apply_overrides(settings, overrides))

@@ -3,11 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from evoprune.course import Course
 from evoprune.evaluation.tally import HEADER, Work
 from evoprune.loggers import Log, Logger
 from evoprune.protocols import Evaluation
@@ -21,6 +22,8 @@ DRAW_SECONDS = 0.1
 # Lines of a terminal that the table of workers leaves to what was printed before.
 LEFT_FREE = 6
 _STDOUT: Any = object()
+# The phase that has a line of its own (``Watch``).
+SEARCH = "search"
 
 
 class Console:
@@ -41,6 +44,7 @@ class Console:
         self._workers: Sequence[Work] = ()
         self._printed = 0.0
         self._loggers: list[Log] = []
+        self.course = Course()
 
     def log_to(self, path: Path) -> None:
         """Keeps a log from now on."""
@@ -92,6 +96,23 @@ class Console:
             self._drawn.stop()
             self._drawn = None
 
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Says at its end what a part of a run took, and how far the run is."""
+        self.course.begin(name)
+        self._line = f"{name:<9} begins"
+        yield
+        seconds = self.course.end()
+        words = self.course.words()
+        self.say(f"time      {name} {seconds:.1f} s{f'; {words}' if words else ''}")
+
+    def heard(self, evaluation: Evaluation, new: bool) -> None:
+        """Takes in an answer of the archive, and shows it at a terminal."""
+        self.course.heard(evaluation, new)
+        if new and self.live and self.course.name not in ("", SEARCH):
+            self._line = self.course.line()
+            self._draw()
+
     def watch(self, name: str, budget: Budget) -> "Watch":
         """Returns an observer of one search."""
         return Watch(self, name, budget)
@@ -102,7 +123,7 @@ class Console:
         if self._stream is None:
             return
         if self.live:
-            self._draw()
+            self._draw(at_once=final)
         elif final and time.monotonic() - self._printed >= QUIET_SECONDS:
             self._printed = time.monotonic()
             print(line, file=self._stream, flush=True)
@@ -113,8 +134,9 @@ class Console:
         if self.live and self._line:
             self._draw()
 
-    def _draw(self) -> None:
-        if self._drawn is not None and time.monotonic() - self._printed < DRAW_SECONDS:
+    def _draw(self, at_once: bool = False) -> None:
+        soon = self._drawn is not None and time.monotonic() - self._printed < DRAW_SECONDS
+        if soon and not at_once:
             return
         self._printed = time.monotonic()
         if self._drawn is None:
@@ -132,13 +154,15 @@ class Console:
         from rich.table import Table
         from rich.text import Text
 
-        line = Text(self._line, no_wrap=True, overflow="ellipsis")
+        words = self.course.words()
+        both = f"{self._line}\n{'run':<9} {words}" if words else self._line
+        line = Text(both, no_wrap=True, overflow="ellipsis")
         if not self._workers:
             return line
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in HEADER:
             table.add_column(name, justify="left" if name == HEADER[-1] else "right", no_wrap=True)
-        shown = self._workers[: max(1, height - LEFT_FREE)]
+        shown = self._workers[: max(1, height - LEFT_FREE - bool(words))]
         for work in shown:
             table.add_row(*map(Text, work.cells()))
         more = len(self._workers) - len(shown)

@@ -88,7 +88,14 @@ def compare(runs: Sequence[Path], split: str = "report") -> tuple[list[str], lis
     return ["run", "evaluations", f"{split} hypervolume"], rows
 
 
-def merged(runs: Sequence[Path]) -> Front:
-    """Returns the front of one run, or the super-front of several."""
+def merged(runs: Sequence[Path]) -> tuple[Front, dict[str, str]]:
+    """Returns the front of one run, or the super-front of several, and whose each point is, by id.
+
+    A point that several runs found is the first one's.
+    """
     fronts = [Run.load(run).front for run in runs]
-    return fronts[0] if len(fronts) == 1 else super_front(fronts)
+    owners: dict[str, str] = {}
+    for run, front in zip(runs, fronts, strict=True):
+        for point in front:
+            owners.setdefault(point.id, run.resolve().name)
+    return (fronts[0] if len(fronts) == 1 else super_front(fronts)), owners

@@ -12,7 +12,11 @@ import numpy as np
 from evoprune import arithmetic
 from evoprune.config import Config, load_config
 from evoprune.console import Console
+from evoprune.forecast import Ends, Forecast, Phase, Splits
+from evoprune.machines import Held, disk_row, held_by, local_rows, scale_rows
+from evoprune.protocols import Evaluator
 from evoprune.registry import load_plugin
+from evoprune.timing import Timed, export_seconds, timed
 
 if TYPE_CHECKING:
     from evoprune.session import Session
@@ -20,192 +24,151 @@ if TYPE_CHECKING:
 Rows = list[list[str]]
 
 
-def plan(config: str | Path, overrides: Sequence[str] = ()) -> Rows:
+def plan(config: str | Path, overrides: Sequence[str] = (), scale: bool = False) -> Rows:
     """Returns what a search would take; nothing is written but a temporary folder.
 
-    Seconds come from one timed pass of the dense model over the calibration set.
+    It prepares the run, times a few candidates through the workers that the search would use, and
+    exports one of them; what cannot be timed is counted (``forecast``).
+
+    Args:
+        config: the experiment.
+        overrides: changes to it.
+        scale: whether to add what clusters would take, by arithmetic.
 
     Raises:
         EvopruneError: the configuration, the model or the data cannot be used.
     """
-    from evoprune.evaluation.worker import Worker
-    from evoprune.session import open_session, worker_count
+    from evoprune.session import open_session
 
     checked = load_config(config, overrides)
     with tempfile.TemporaryDirectory(prefix="evoprune-plan-") as scratch:
         inner = checked.model_copy(update={"output": str(Path(scratch) / "run")})
+        began = time.perf_counter()
         session = open_session(inner, Console(stream=None))
         try:
-            problem, spec = session.problem, session.spec
-            # Nothing is kept between two passes; the first maps the weights, the second is timed.
-            # Of a streamed model nothing is kept anyway.
-            streamed = spec.device_map == "streamed"
-            worker = Worker(spec if streamed else replace(spec, boundary_mb=0))
-            worker.evaluate(problem.space.dense)
-            began = time.perf_counter()
-            worker.evaluate(problem.space.dense)
-            seconds = time.perf_counter() - began
-            tokens = [worker.tokens(problem.space.dense, rung=r.index) for r in session.rungs]
-            base = (session.folder.ranks / "base.safetensors").stat().st_size
-            held = _memory(worker, tokens[-1], spec.boundary_mb)
+            prepared = time.perf_counter() - began
+            splits, held = _looked_at(session)
+            measured = _timed(checked, session, splits)
         finally:
             session.close()
-    count = worker_count(checked)
+        picks = checked.export.picks
+        export = export_seconds(session, Path(scratch) / "model") if picks else 0.0
+    forecast = Forecast.of(session, splits)
+    ends = forecast.ends(measured.rate)
+    phases = [Phase("prepare", seconds=prepared), Phase("workers", seconds=measured.start)]
+    phases += [
+        replace(phase, seconds=export) if phase.name == "export" else phase
+        for phase in forecast.phases(measured.rate)
+    ]
     return [
-        *_rows(checked, session, tokens, seconds, count),
-        *_scale(checked, session, tokens, seconds, base, held),
+        *_what(checked, session, forecast, ends),
+        *_times(checked, phases, measured, ends),
+        *_notes(checked, session, ends),
+        *local_rows(held),
+        disk_row(held, ends.n_eval, len(session.problem.space.genes)),
+        *(scale_rows(held, measured, forecast, ends.n_eval) if scale else []),
     ]
 
 
-def _rows(
-    config: Config, session: "Session", tokens: Sequence[float], seconds: float, count: int
-) -> Rows:
-    """Returns what a search would take.
+def _looked_at(session: "Session") -> tuple[Splits, Held]:
+    """Returns what dense passes take, and what a worker holds."""
+    from evoprune.evaluation.worker import Worker
 
-    Args:
-        config: the experiment.
-        session: prepared; closed.
-        tokens: of the dense model at each rung.
-        seconds: of the dense model at the top rung.
-        count: workers.
-    """
-    from evoprune.search.loop import per_candidate
+    worker, dense = Worker(session.spec), session.problem.space.dense
+    rungs = tuple(worker.tokens(dense, rung=rung.index) for rung in session.rungs)
+    others = (worker.tokens(dense, split) for split in ("validation", "report"))
+    base = (session.folder.ranks / "base.safetensors").stat().st_size
+    return Splits(rungs, *others), held_by(worker, base, rungs[-1], session.spec.boundary_mb)
 
-    problem, whole = session.problem, tokens[-1]
-    space = problem.space
-    n_eval = _n_eval(config, session.algorithm)
-    share = float(problem.share(_sample(space)).mean())
-    # A candidate of that size takes the same part of what the dense model takes at each rung.
-    each = per_candidate(session.rungs, tokens)
-    rows = [
+
+def _timed(config: Config, session: "Session", splits: Splits) -> Timed:
+    """Returns what passes take; a cluster's workers are not troubled, this machine stands in."""
+    from evoprune.evaluation.local import LocalEvaluator
+    from evoprune.workers import evaluator_for, worker_count
+
+    far = config.workers.address is not None
+    evaluator: Evaluator = (
+        LocalEvaluator(session.spec)
+        if far
+        else evaluator_for(config, session.spec, session.problem, session.console)
+    )
+    try:
+        found = timed(session, evaluator, splits)
+    finally:
+        evaluator.close()
+    return replace(found, rate=replace(found.rate, workers=worker_count(config))) if far else found
+
+
+def _what(config: Config, session: "Session", forecast: Forecast, ends: Ends) -> Rows:
+    """Returns the rows of what is searched and how much of it."""
+    space, one = session.problem.space, forecast.candidate()
+    least = "at least " if ends.open else ""
+    return [
         ["space", f"{space.name}: {len(space.genes)} genes, {space.size_text} candidates"],
-        ["evaluations", f"{min(n_eval, space.size):,}"],
+        ["evaluations", f"{least}{ends.n_eval:,} ({ends.why} ends the search)"],
         [
             "dense-equivalent tokens",
-            f"{n_eval * each * share:,.0f} (at the mean FLOPs share "
-            f"{share:.2f} of a stratified sample)",
+            f"{ends.n_eval * one.tokens:,.0f} (at the mean FLOPs share {forecast.share:.2f} of a "
+            "stratified sample)",
         ],
-        *_rungs(session.rungs, tokens, each),
+        *_rungs(session.rungs, forecast.splits.rungs, forecast.each),
+    ]
+
+
+def _times(config: Config, phases: Sequence[Phase], measured: Timed, ends: Ends) -> Rows:
+    """Returns a row for every phase and the total; phases of one name share a row."""
+    rate, show, threads = measured.rate, arithmetic.duration, config.workers.threads
+    rows = [
         [
             "one dense pass",
-            f"{seconds:.2f} s for {whole:,.0f} tokens, {config.workers.threads} thread",
+            f"{measured.dense:.2f} s for {measured.tokens:,.0f} tokens, {threads} "
+            f"thread{'s' if threads > 1 else ''}",
         ],
         [
-            "search",
-            f"about {n_eval * seconds * each / whole * share / count:.0f} s with {count} "
-            f"worker{'s' if count > 1 else ''} (no start-up, scoring or controls)",
+            "timed",
+            f"{measured.candidates} candidates together on {rate.workers:.1f} workers that are "
+            "really busy",
         ],
     ]
+    for name in dict.fromkeys(phase.name for phase in phases):
+        same = [phase for phase in phases if phase.name == name]
+        count, work = f"{len(same)} times " if len(same) > 1 else "", same[0].work
+        text = f"about {count}{show(same[0].took(rate))}"
+        if work.n_eval:
+            text += f": {work.n_eval:,.0f} evaluations, {work.tokens:,.0f} tokens"
+        label = f"control {name}" if name in config.controls else name
+        rows.append([label, f"{text}{_ABOUT.get(name, '')}"])
+    total = sum(phase.took(rate) for phase in phases)
+    more = " and more: patience alone ends the search" if ends.open else ""
+    return [*rows, ["TOTAL", f"about {show(total)} on this machine{more}"]]
+
+
+# What a phase is, where its name does not say it.
+_ABOUT = {
+    "prepare": ", timed: load, embed, cluster, rank, base, dense reference",
+    "workers": ", timed: to start them",
+    "score": "; fronts on validation and report, with intervals",
+    "export": " each pick, timed: written, loaded in a fresh process, compared",
+}
+
+
+def _notes(config: Config, session: "Session", ends: Ends) -> Rows:
+    from evoprune.workers import crowded
+
+    rows = _warm_rows(config, session.problem, session.allowance)
+    if warning := crowded(config):
+        rows.append(["warning", warning.removeprefix("warning   ")])
+    if config.search.patience is not None and not ends.open:
+        rows.append(["note", f"patience={config.search.patience} may end the search earlier"])
     if config.model.device_map == "streamed":
-        rows.append(["note", "streamed: candidates of a generation share what that pass fetched"])
+        rows.append(["note", "streamed: candidates of a generation share what a pass fetches"])
+    if config.workers.address is not None:
+        rows.append(["note", "timed on this machine: the cluster's workers were not asked"])
     if len(session.rungs) > 1 and getattr(session.algorithm, "calls_back", False):
         rows.append(["note", "what a rung sends home may be called back, whole: more tokens"])
-    rows += _warm_rows(config, problem, session.allowance)
-    if n_eval >= space.size:
+    if ends.n_eval >= session.problem.space.size:
         rows.append(["note", "the budget covers the whole space: algorithm exhaustive finds all"])
     return rows
-
-
-# What algorithms call the candidates that they ask for at once, the most telling name first.
-AT_ONCE = ("n_offsprings", "offspring", "batch", "pop_size", "steps")
-
-
-def _together(algorithm: Any) -> int:
-    """Returns how many candidates an algorithm asks for at once, after its start."""
-    sizes = (getattr(algorithm, name, None) for name in AT_ONCE)
-    return next((int(size) for size in sizes if size), 1)
-
-
-def _n_eval(config: Config, algorithm: Any) -> int:
-    return config.search.n_eval or _together(algorithm) * (config.search.n_gen or 1)
-
-
-def _memory(worker: Any, tokens: float, boundary_mb: int) -> arithmetic.Memory | None:
-    """Returns what a worker holds by arithmetic; None of what is no language model in stages."""
-    from evoprune.evaluation.runner import StagedRunner
-    from evoprune.families.placement import is_streamed
-    from evoprune.families.stages import BATCH_TOKENS
-    from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
-
-    if not isinstance(worker.runner, StagedRunner):
-        return None
-    stages = worker.runner.stages
-    if not hasattr(stages, "vocabulary"):
-        return None
-    itemsize = next(worker.model.parameters()).element_size()
-    sizes = arithmetic.Sizes.of(worker.table, stages.vocabulary, stages.n_blocks, itemsize)
-    held = arithmetic.memory(
-        sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, tokens, boundary_mb
-    )
-    if not is_streamed(worker.family, worker.model):
-        return held
-    blocks = [sum(p.nbytes for p in one.parameters()) for one in worker.family.blocks(worker.model)]
-    return replace(held, weights=held.weights - sum(blocks) + max(blocks))
-
-
-def _scale(
-    config: Config,
-    session: "Session",
-    tokens: Sequence[float],
-    seconds: float,
-    base: int,
-    held: arithmetic.Memory | None,
-) -> Rows:
-    """Returns the rows of arithmetic: memory, seconds with more workers, disk.
-
-    Args:
-        config: the experiment.
-        session: prepared; closed.
-        tokens: of the dense model at each rung.
-        seconds: of the dense model at the top rung.
-        base: bytes of the weights.
-        held: what a worker holds, where it is known.
-    """
-    from evoprune.search.loop import per_candidate
-
-    show, problem = arithmetic.gigabytes, session.problem
-    rows = [["memory, each machine", f"{show(base)} of weights, mapped once by all its workers"]]
-    if held is not None:
-        rows += memory_rows(held)
-    share = float(problem.share(_sample(problem.space)).mean())
-    each = seconds * share * per_candidate(session.rungs, tokens) / tokens[-1]
-    n_eval, together = _n_eval(config, session.algorithm), _together(session.algorithm)
-    for workers in MANY:
-        took = arithmetic.seconds(n_eval, together, each, workers)
-        rows.append(
-            [
-                f"with {workers} such worker{'s' if workers > 1 else ''}",
-                _arithmetic(arithmetic.duration(took)),
-            ]
-        )
-    journal = arithmetic.journal_bytes(n_eval, len(problem.space.genes))
-    files = base + (held.examples if held else 0)
-    return [*rows, ["disk", f"{show(files)} and about {show(journal)} of journal"]]
-
-
-# Workers whose seconds are told beside those of the configuration.
-MANY = (1, 8, 64)
-
-
-def _arithmetic(text: str) -> str:
-    return f"{text} (arithmetic, not measurement)"
-
-
-def memory_rows(held: arithmetic.Memory) -> Rows:
-    """Returns what one worker holds, on the CPU and with an accelerator."""
-    show = arithmetic.gigabytes
-    parts = (
-        f"states {show(held.states)}, logits {show(held.logits)}, examples {show(held.examples)}"
-    )
-    cpu = f"{show(held.private)} beside the weights: process {show(arithmetic.PROCESS)}, {parts}"
-    gpu = (
-        f"{show(held.on_device)}: weights {show(held.weights)}, states {show(held.states)}, "
-        f"logits {show(held.logits)}, context {show(arithmetic.CONTEXT)}"
-    )
-    return [
-        ["memory, each worker", _arithmetic(cpu)],
-        ["memory, each GPU worker", _arithmetic(gpu)],
-    ]
 
 
 def _rungs(rungs: Sequence[Any], tokens: Sequence[float], each: float) -> Rows:
@@ -230,12 +193,6 @@ def _warm_rows(config: Config, problem: Any, allowance: Any) -> Rows:
     if not words:
         return []
     return [["warm starts", f"at most {', '.join(words)} evaluations, counted with the search's"]]
-
-
-def _sample(space: Any) -> np.ndarray:
-    from evoprune.search.starts import stratified
-
-    return np.asarray(space.canonical(stratified(space, 64, np.random.default_rng(0))))
 
 
 def clusters(config: str | Path, overrides: Sequence[str] = ()) -> tuple[list[str], Rows]:

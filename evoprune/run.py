@@ -1,29 +1,32 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evoprune import showing
 from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Controlled, Setting, control
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
-from evoprune.ensemble.members import Recipe
-from evoprune.errors import EvopruneError, RunFolderError
+from evoprune.ensemble.members import Recipe, recipe_of
+from evoprune.errors import EvopruneError, RunFolderError, missing
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
-from evoprune.front import Front
+from evoprune.forecast import Forecast, Phase, Work
+from evoprune.front import Front, FrontPoint
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
 from evoprune.provisional import is_provisional, provisional
 from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
 from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Progress, box
+from evoprune.search.loop import Progress, box, per_candidate
 from evoprune.search.loop import search as search_loop
 from evoprune.search.warm import Warm, add_known
 from evoprune.session import Session, open_session, source_of, space_of, worker_of
@@ -49,6 +52,15 @@ class Run:
     live: Live = NOTHING
     failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return showing.run_text(self)
+
+    def _repr_html_(self) -> str:
+        return showing.run_html(self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("A run", name, [*(one.name for one in fields(self)), *dir(type(self))])
+
     @classmethod
     def load(cls, path: str | Path) -> "Run":
         """Returns the run in a folder; of one that was interrupted its provisional front.
@@ -64,7 +76,7 @@ class Run:
 
     def export(
         self,
-        pick: str = "balanced",
+        pick: str | FrontPoint = "balanced",
         path: str | Path | None = None,
         *,
         verify: bool | None = None,
@@ -74,16 +86,17 @@ class Run:
         """Returns what became of a point exported as a model.
 
         Args:
-            pick: which point (``Front.choose``).
+            pick: which point (``Front.choose``), or the point itself.
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
-            measure: time it against the dense model, and write that into its card.
+            measure: time it against the dense model (``Exported.speed``, and in its card).
 
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
         """
         point = self.front.pick(pick)
+        named = pick if isinstance(pick, str) else point.id
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
         exporter = exporter_of(manifest["family"])
@@ -92,7 +105,7 @@ class Run:
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             scores=point.values,
-            provenance={"pick": pick, "run": manifest["identity"], "base": model.label}
+            provenance={"pick": named, "run": manifest["identity"], "base": model.label}
             | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
             examples=Examples.load(self.folder.calibration / "validation.safetensors"),
             worker=lambda: worker_of(self.config, self.folder, self.live),
@@ -101,22 +114,27 @@ class Run:
         verify = self.config.export.verify if verify is None else verify
         made = exporter.write(order, target, verify=verify, dtype=dtype)
         if measure:
-            exporter.measure(order, made.path)
+            made = replace(made, speed=exporter.measure(order, made.path))
         return made
 
-    def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
+    def ensemble(
+        self, recipe: Recipe | str | None = None, name: str | None = None, **options: Any
+    ) -> Ensemble:
         """Returns an ensemble of points of the front, written to ``ensembles/<name>``.
 
         Members are chosen on validation; the comparison with the best member, the best single
         point, an equal-cost single model and random sets is read on report.
 
         Args:
-            recipe: how to choose and combine; greedy by probability at the dense model's FLOPs.
+            recipe: how to choose and combine, or a method's name; greedy by probability at the
+                dense model's FLOPs by default.
             name: of its folder; made of the recipe by default.
+            options: fields of the recipe, such as ``size=3``.
 
         Raises:
             EvopruneError: the recipe makes no sense, or nothing fits its budget.
         """
+        recipe = recipe_of(recipe, options)
         if is_provisional(self.front):
             raise RunFolderError(
                 f"The search in '{self.folder.path}' was interrupted: nothing was scored on "
@@ -124,7 +142,7 @@ class Run:
                 "Give its command again to finish it.",
             )
         worker = worker_of(self.config, self.folder, self.live)
-        return make_ensemble(worker, self.front, recipe or Recipe(), name)
+        return make_ensemble(worker, self.front, recipe, name)
 
 
 def search(
@@ -155,10 +173,17 @@ def search(
     live = Live.of(model, data, objectives)
     checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
-    session = open_session(checked, console, live)
+    with console.phase("prepare"):
+        session = open_session(checked, console, live)
     try:
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
-        found, warm = _search(session)
+        forecast = Forecast.of(session, session.splits)
+        console.course.expect(forecast.phases, session.splits)
+        with console.phase("search"):
+            found, warm = _search(session)
+        console.course.expect(
+            partial(forecast.phases, found=_ended(found, session)), session.splits
+        )
         fronts, taken = _fronts(session, found, warm)
         write_fronts(session, found, fronts, taken)
         reached = {"n_eval": found.n_eval, "n_gen": found.n_gen, "tokens": found.tokens}
@@ -167,8 +192,16 @@ def search(
         session.close()
     run = Run(session.folder, checked, fronts["search"], Live(objectives=live.objectives))
     run = replace(run, failed=_export_picks(run, console))
-    console.say(f"report    {write_report([session.folder.path])}")
+    with console.phase("report"):
+        console.say(f"report    {write_report([session.folder.path])}")
+    console.say(f"time      all {console.course.elapsed:.1f} s")
     return run
+
+
+def _ended(found: Progress, session: Session) -> Phase:
+    """Returns what a search came to, as the forecast of what comes after it takes it."""
+    read = found.n_eval * per_candidate(session.rungs, session.splits.rungs)
+    return Phase("search", Work(found.n_eval, found.tokens, read), points=len(found.front))
 
 
 def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
@@ -184,7 +217,8 @@ def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
             if chosen.point.id in exported:
                 console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
                 continue
-            console.say(_exported(pick, run.export(pick)))
+            with console.phase("export"):
+                console.say(_exported(pick, run.export(pick)))
             exported[chosen.point.id] = pick
         except EvopruneError as error:
             failed[pick] = error
@@ -268,7 +302,8 @@ def _fronts(
     distinct = {pattern for patterns in candidates.values() for pattern in patterns}
     beside = f", {len(distinct)} with those of the controls" if taken else ""
     console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
-    points = scorer.fronts(candidates)
+    with console.phase("score"):
+        points = scorer.fronts(candidates)
     dense = scorer.points([problem.space.dense], "dense")[0].values
     zero = scorer.zero()
     if f"val_{COLUMN}" not in zero:
@@ -288,7 +323,8 @@ def _controls(session: Session, found: Progress, warm: Warm) -> dict[str, Contro
     setting = Setting(session.problem, session.archive, warm, found.tokens, seed, rung)
     taken = {}
     for name in session.config.controls:
-        taken[name] = one = control(name)(setting)
+        with session.console.phase(name):
+            taken[name] = one = control(name)(setting)
         session.console.say(
             f"control   {name}: {one.n_eval} evaluations, {one.tokens:,.0f} dense-equivalent "
             f"tokens ({one.tokens / found.tokens:.0%} of the search's), front {len(one.patterns)}"

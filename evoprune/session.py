@@ -1,7 +1,6 @@
 """A prepared run: its problem, what is known of it, and the workers to learn more."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,7 +13,7 @@ from evoprune.config import Config, build
 from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
-from evoprune.data.examples import Scale
+from evoprune.data.examples import Examples, Scale
 from evoprune.errors import RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import SPLITS, prepare
@@ -24,12 +23,13 @@ from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
 from evoprune.finished import refuse_to_shrink
 from evoprune.folder import RunFolder
+from evoprune.forecast import Splits
 from evoprune.journal import Journal
 from evoprune.live import NOTHING, Live
 from evoprune.measured import check_costs, check_dense, check_task, measures
 from evoprune.objectives.function import FunctionObjective
 from evoprune.pattern import Pattern
-from evoprune.protocols import NO_HINTS, CostObjective, Evaluator, Objective
+from evoprune.protocols import NO_HINTS, CostObjective, Objective
 from evoprune.quality import zeros
 from evoprune.registry import (
     ALGORITHMS,
@@ -48,6 +48,7 @@ from evoprune.search.repair import check_budgets
 from evoprune.search.warm import Allowance, Warm, start, warmed
 from evoprune.sections import SIZES, Part
 from evoprune.space import Space
+from evoprune.workers import evaluator_for
 
 
 @dataclass
@@ -97,6 +98,19 @@ class Session:
     def allowance(self) -> Allowance:
         """What each warm start may spend."""
         return Allowance.of(self.budget, getattr(self.algorithm, "pop_size", 24))
+
+    @cached_property
+    def splits(self) -> Splits:
+        """Dense passes in tokens; where fewer positions are scored the head is counted in full."""
+        search, *others = (
+            Examples.load(self.folder.calibration / f"{split}.safetensors")
+            for split in ("search", "validation", "report")
+        )
+        sizes = [rung.samples for rung in self.config.rungs] or [len(search)]
+        return Splits(
+            tuple(float(search.first(size).work) for size in sizes),
+            *(float(examples.work) for examples in others),
+        )
 
     @cached_property
     def warm(self) -> Warm:
@@ -165,7 +179,9 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         check_dense(folder, measured, spec.required)
         for rule in _by_blocks(config).values():
             rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
-        archive = Archive(journal, lambda: _evaluator(config, spec, problem, console))
+        archive = Archive(
+            journal, lambda: evaluator_for(config, spec, problem, console), console.heard
+        )
     except BaseException:
         console.close_loggers()
         journal.close()
@@ -360,72 +376,3 @@ def worker_of(config: Config, folder: RunFolder, live: Live = NOTHING) -> Worker
     for plugin in config.plugins:
         load_plugin(plugin)
     return Worker(_problem(config, folder, *measures(config, live.objectives))[0])
-
-
-def worker_count(config: Config) -> int:
-    """Returns how many workers are asked for; ``auto`` is as many as fit this machine."""
-    count = config.workers.count
-    return fitting(config) if count == "auto" else count
-
-
-def fitting(config: Config) -> int:
-    """Returns how many workers this machine has cores, and GPUs, for; at least one."""
-    workers = config.workers
-    known = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    room = cores / (workers.num_cpus or workers.threads)
-    if workers.num_gpus:
-        import torch
-
-        room = min(room, torch.cuda.device_count() / workers.num_gpus)
-    return max(1, int(room))
-
-
-def crowded(config: Config) -> str | None:
-    """Returns a warning where more workers are asked for than fit this machine, else None."""
-    workers, room = config.workers, fitting(config)
-    if workers.count == "auto" or workers.address or workers.backend == "local":
-        return None
-    if workers.count <= room:
-        return None
-    need = workers.num_cpus or workers.threads
-    return (
-        f"warning   workers.count={workers.count} asks for more than this machine has: {room} "
-        f"fit{'s' if room == 1 else ''} (each takes {need:g} core{'' if need == 1 else 's'}"
-        f"{f' and {workers.num_gpus:g} GPU' if workers.num_gpus else ''}); more only wait for "
-        f"each other"
-    )
-
-
-def _evaluator(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
-    """Returns the workers that the configuration asks for."""
-    workers, count = config.workers, worker_count(config)
-    if warning := crowded(config):
-        console.say(warning)
-    if workers.backend == "local" or (count == 1 and not workers.in_ray):
-        from evoprune.evaluation.local import LocalEvaluator
-
-        console.say("workers   this process")
-        return LocalEvaluator(spec, console.say, console.workers)
-    from evoprune.evaluation.ray_pool import Demand, RayEvaluator
-
-    follows = workers.count == "auto" and workers.address is not None
-    many = "as many" if follows else str(count)
-    where = f" in the cluster at {workers.address}" if workers.address else ""
-    console.say(
-        f"workers   {many} Ray actor{'s' if follows or count > 1 else ''}"
-        f"{' as there is room for' if follows else ''}{where}"
-    )
-    demand = Demand(
-        count="auto" if follows else count,
-        num_cpus=workers.num_cpus,
-        num_gpus=workers.num_gpus,
-        resources=workers.resources,
-        address=workers.address,
-        runtime_env=workers.runtime_env,
-    )
-
-    def costs(patterns: Sequence[Pattern]) -> np.ndarray:
-        return problem.share(problem.space.encode(patterns))
-
-    return RayEvaluator(spec, demand, costs, workers.timeout_s, console.say, console.workers)

@@ -60,7 +60,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[
     """
     settings = json.loads(json.dumps(settings, default=str))
     for override in overrides:
-        dotted, sep, text = override.partition("=")
+        dotted, sep, text = str(override).partition("=")
         adds = dotted.endswith("+")
         keys = dotted.removesuffix("+").strip().split(".")
         if not sep or not all(keys):

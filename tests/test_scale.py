@@ -105,11 +105,11 @@ def test_more_workers_help_up_to_a_generation(n_eval, together, workers):
 
 
 def test_plan_prints_memory_time_and_disk_of_one_s_own(tiny_config):
-    rows = dict(plan(tiny_config()))
+    rows = dict(plan(tiny_config(), scale=True))
     assert {"memory, each worker", "memory, each GPU worker", "memory, each machine"} <= {*rows}
     assert "mapped once" in rows["memory, each machine"] and "journal" in rows["disk"]
     for count in ("1 such worker", "8 such workers", "64 such workers"):
-        assert rows[f"with {count}"].endswith("(arithmetic, not measurement)")
+        assert rows[f"search with {count}"].endswith("(arithmetic, not measurement)")
 
 
 def test_a_streamed_model_needs_room_for_one_block(tiny_config):
@@ -117,7 +117,7 @@ def test_a_streamed_model_needs_room_for_one_block(tiny_config):
     weights = {}
     for place in (None, "streamed"):
         model = {**settings["model"], "device_map": place}
-        listed = plan(settings | {"model": model})
+        listed = plan(settings | {"model": model}, scale=True)
         rows = dict(listed)
         (found,) = re.findall(r"weights ([0-9.]+) (.?B)", rows["memory, each GPU worker"])
         weights[place] = float(found[0]) * {"MB": 1e6, "kB": 1e3, "B": 1.0}[found[1]]

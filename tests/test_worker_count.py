@@ -3,7 +3,7 @@
 import pytest
 
 from evoprune.config import load_config
-from evoprune.session import crowded, fitting, worker_count
+from evoprune.workers import crowded, fitting, worker_count
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ class JsonLinesSource:
     def _of_file(self, path: Path) -> Iterator[Document]:
         for number, line in enumerate(read_text(path).split("\n"), start=1):
             if line.strip():
-                row = _json_object(line, f"{path}, line {number}")
+                row = json_object(line, f"{path}, line {number}")
                 yield self._document(row, path, number)
 
     def _document(self, row: Mapping[str, Any], path: Path, number: int) -> Document:
@@ -244,7 +244,12 @@ def _unrepeated(documents: Iterable[Document]) -> list[Document]:
     return list(first.values())
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """Returns the JSON object in a line.
+
+    Raises:
+        DataError: there is none.
+    """
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from evoprune.data.examples import Examples
 from evoprune.ensemble import compare as comparison
@@ -16,7 +17,8 @@ from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import Predictions, predict
 from evoprune.ensemble.routed import CENTROIDS, nearest, read_centroids
 from evoprune.ensemble.scoring import Stand, score
-from evoprune.errors import ConfigError, RunFolderError
+from evoprune.ensemble.verdict import cost_words, verdict
+from evoprune.errors import ConfigError, RunFolderError, unwritable
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
@@ -48,7 +50,7 @@ class Member:
     clusters: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble:
     """Members that answer together.
 
@@ -73,6 +75,21 @@ class Ensemble:
     rivals: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Whether it beats the best single point and a single model of equal cost, as a sentence.
+
+        On the report split, by what members were chosen by, where 95 % intervals leave no doubt.
+        """
+        if len(self.members) == 1:
+            point, cost = self.members[0].id, cost_words(self.costs)
+            return f"It has one member, so it is the point {point} and no ensemble, with {cost}."
+        return verdict(self.rows, self.recipe.measure, self.rivals, self.costs)
+
+    def __repr__(self) -> str:
+        count = len(self.members)
+        return f"Ensemble '{self.name}': {count} member{'s' * (count != 1)}. {self.verdict}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the ensemble as JSON."""
@@ -160,8 +177,11 @@ def ensemble(worker: Worker, front: Front, recipe: Recipe, name: str | None = No
         plain_name(name)
     made = compare(worker, select(worker, front, recipe, name))
     folder = worker.folder / "ensembles" / made.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_members(worker, made, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_members(worker, made, folder)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(folder, error) from error
     made.write(folder)
     return made
 

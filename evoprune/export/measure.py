@@ -34,6 +34,7 @@ _LABELS = {
     "weight_bytes": "weights in memory, bytes",
     "cache_bytes": "key–value cache of the prompt, bytes",
     "batch_ms": "a batch, ms",
+    "tokens_per_s": "decoded tokens per second",
     "images_per_s": "images per second",
     "single_ms": "one image, ms",
     "batch_flops": "FLOPs of an image",
@@ -60,11 +61,12 @@ def compare_speed(
         rounds: how many count.
 
     Returns:
-        ``prompt_ms``, ``decode_ms`` (a token), ``prompt_flops``, ``decode_flops``,
-        ``weight_bytes`` and ``cache_bytes``, each with ``dense``, ``export`` and ``ratio``. Times
-        are medians; their ratio is the median over rounds, with the lowest and the highest as
-        ``ratio_low`` and ``ratio_high``. Then what was measured on what, and ``warning``: a
-        sentence if the FLOPs promise more than the clock shows, else None.
+        ``prompt_ms``, ``decode_ms`` (a token of each text), ``tokens_per_s`` (decoded, of all
+        texts), ``prompt_flops``, ``decode_flops``, ``weight_bytes`` and ``cache_bytes``, each with
+        ``dense``, ``export`` and ``ratio``. Times are medians; their ratio is the median over
+        rounds, with the lowest and the highest as ``ratio_low`` and ``ratio_high``. Then what was
+        measured on what, and ``warning``: a sentence if the FLOPs promise more than the clock
+        shows, else None.
     """
     import torch
 
@@ -76,6 +78,8 @@ def compare_speed(
     }
     with torch.inference_mode():
         found = compared(models, clocks, lambda model: _counts(model, batch), rounds)
+    each = {who: len(batch) / found["decode_ms"][who] * 1e3 for who in models}
+    found["tokens_per_s"] = with_ratio(each)
     return found | {"batch": list(batch.shape), "warning": warning(found)}
 
 
@@ -181,18 +185,49 @@ def speed_text(found: Mapping[str, Any]) -> str:
         for name, label in _LABELS.items()
         if name in found
     ]
+    where = _where(found)
+    parts = [where[0].upper() + where[1:], table(rows)]
+    if found["warning"]:
+        parts.append(f"**{found['warning']}**")
+    return "\n\n".join(parts)
+
+
+def speed_lines(found: Mapping[str, Any]) -> list[str]:
+    """Returns the measurements in a few lines of plain text, for a terminal."""
+    lines = []
+    for name in ("prompt_ms", "decode_ms", "batch_ms", "single_ms"):
+        if name in found:
+            one = found[name]
+            low, high = 1 / one["ratio_high"], 1 / one["ratio_low"]
+            lines.append(
+                f"{_LABELS[name].removesuffix(', ms')}: {one['dense']:.3g} ms dense, "
+                f"{one['export']:.3g} ms now: {1 / one['ratio']:.2f} times as fast "
+                f"[{low:.2f}, {high:.2f}]"
+            )
+    for name in ("tokens_per_s", "images_per_s"):
+        if name in found:
+            one = found[name]
+            lines.append(f"{_LABELS[name]}: {one['dense']:,.0f} dense, {one['export']:,.0f} now")
+    for name, label in _LABELS.items():
+        if name in found and label.endswith(", bytes"):
+            one = found[name]
+            dense, now = (f"{one[who] / 1e6:,.2f} MB" for who in WHO)
+            lines.append(
+                f"{label.removesuffix(', bytes')}: {dense} dense, {now} now ({one['ratio']:.0%})"
+            )
+    return [*lines, _where(found), *([found["warning"]] if found["warning"] else [])]
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    """Returns what was measured on what."""
     batch = " × ".join(str(extent) for extent in found["batch"])
     threads, unit = found["threads"], found.get("unit", "tokens")
-    where = (
-        f"Measured on {found['hardware']} ({threads} thread{'s' * (threads != 1)}) in "
+    return (
+        f"measured on {found['hardware']} ({threads} thread{'s' * (threads != 1)}) in "
         f"{found['dtype']}, with a batch of {batch} {unit}; times are medians of "
         f"{found['rounds']} rounds in turns with the dense model, and brackets hold the lowest and "
         "the highest ratio of a round."
     )
-    parts = [where, table(rows)]
-    if found["warning"]:
-        parts.append(f"**{found['warning']}**")
-    return "\n\n".join(parts)
 
 
 def write_speed(folder: Path, record: dict[str, Any], found: Mapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evoprune import showing
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import check_target
 from evoprune.ladder import Rung
@@ -26,6 +28,8 @@ class Exported:
         bytes: of its weights on disk.
         max_error: the largest error found in verification, relative to the largest logit; None
             if it was not verified.
+        speed: what was measured beside the dense model, by name: ``decode_ms`` and others with
+            ``dense``, ``export`` and ``ratio``; None if it was not measured.
     """
 
     path: Path
@@ -34,6 +38,10 @@ class Exported:
     params: int
     bytes: int
     max_error: float | None
+    speed: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return showing.exported_text(self)
 
 
 def check_dtype(asked: str) -> str:

@@ -24,15 +24,21 @@ class Archive:
 
     draining = False
 
-    def __init__(self, journal: Journal, evaluator: Callable[[], Evaluator]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        evaluator: Callable[[], Evaluator],
+        heard: Callable[[Evaluation, bool], None] = lambda evaluation, new: None,
+    ) -> None:
         """Reads the journal.
 
         Args:
             journal: an open journal.
             evaluator: makes the evaluator when the first unknown pattern comes, so that a
                 finished run can be read without workers.
+            heard: told every answer, and whether it was made now.
         """
-        self._journal = journal
+        self._journal, self._heard = journal, heard
         self._make = evaluator
         self._evaluator: Evaluator | None = None
         self._found: dict[str, Evaluation] = {}
@@ -83,6 +89,9 @@ class Archive:
             if key not in self._found
         }
         self.known += len(patterns) - len(missing)
+        for key in keys:
+            if key in self._found:
+                self._heard(self._found[key], False)
         carried: dict[str, Evaluation] = {}
         if missing:
             if self._evaluator is None:
@@ -103,6 +112,7 @@ class Archive:
                 self._journal.append([evaluation.to_json()])
                 self._found[key] = evaluation
                 self.computed += 1
+                self._heard(evaluation, True)
                 observe(evaluation)
             if Archive.draining:
                 raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from evoprune.config import Config, load_config
 from evoprune.families.decoder import Decoder
 from evoprune.families.load import quiet_transformers
 from evoprune.families.stages import BATCH_TOKENS
-from evoprune.plan import memory_rows
+from evoprune.machines import memory_rows
 from evoprune.search.starts import stratified
 from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
 

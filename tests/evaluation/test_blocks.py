@@ -151,7 +151,7 @@ def test_a_run_measures_its_blocks_once_and_resumes_to_the_same_bytes(tiny_confi
     assert "start     greedy: 9 evaluations" in log and "start     additive: 0 evaluations" in log
 
     monkeypatch.setattr(blocks, "measured", None)
-    monkeypatch.setattr("evoprune.session._evaluator", None)
+    monkeypatch.setattr("evoprune.session.evaluator_for", None)
     again = evoprune.search(settings, quiet=True)
 
     assert again.folder.front_csv.read_bytes() == before[0]

@@ -91,7 +91,7 @@ def test_three_kills_change_nothing(calm, tmp_path):
 def test_a_finished_search_starts_no_worker_and_computes_nothing(calm, monkeypatch):
     settings, folder = calm
     before, known = (folder / "front.csv").read_bytes(), evaluations(folder)
-    monkeypatch.setattr("evoprune.session._evaluator", None)
+    monkeypatch.setattr("evoprune.session.evaluator_for", None)
     evoprune.search(settings, quiet=True)
     assert ((folder / "front.csv").read_bytes(), evaluations(folder)) == (before, known)
     last = COMPUTED.findall((folder / "log.txt").read_text())[-1]

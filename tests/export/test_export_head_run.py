@@ -19,6 +19,7 @@ from evoprune.data.examples import Examples
 from evoprune.data.images import digits
 from evoprune.doctor import examine
 from evoprune.errors import EvopruneError, ExportError, ModelError
+from evoprune.export.measure import speed_lines
 from evoprune.families.sparse_head.backbone import as_batch
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.front import Front
@@ -108,7 +109,9 @@ def test_an_export_is_verified_and_measured(run: Run):
     done = run.export("knee", measure=True)
     record = json.loads((done.path / "evoprune.json").read_text())
     assert done.max_error is not None and done.max_error < 1e-5
-    assert record["speed"]["unit"] == "images"
+    assert record["speed"]["unit"] == "images" and record["speed"] == done.speed
+    said = "\n".join(speed_lines(done.speed))
+    assert "a batch: " in said and "images per second: " in said and "at their peak: " in said
     assert record["provenance"]["pick"] == "knee"
     assert record["base"]["name"] == "tests.families.sparse_head.backbones:fire"
 

@@ -10,7 +10,7 @@ import pytest
 from evoprune.errors import ExportError
 from evoprune.export.card import check_target, sha256
 from evoprune.export.export import export_pattern
-from evoprune.export.measure import compare_speed, measure_export, warning
+from evoprune.export.measure import compare_speed, measure_export, speed_lines, warning
 from evoprune.genes import GeneSpec, build_space
 from tests.export.conftest import tiny
 
@@ -45,6 +45,7 @@ def test_models_run_in_turns(monkeypatch: pytest.MonkeyPatch, tokens: np.ndarray
     assert ran == [large, small] * 6
     one = {"dense": 1000.0, "export": 1000.0, "ratio": 1.0}
     assert measured["prompt_ms"] == one | {"ratio_low": 1.0, "ratio_high": 1.0}
+    assert measured["tokens_per_s"] == {"dense": 24.0, "export": 24.0, "ratio": 1.0}
     assert measured["cache_bytes"]["ratio"] == 0.25
     assert 0.25 < measured["prompt_flops"]["ratio"] < 1
     assert measured["batch"] == [3, 20] and "time fell by 0%" in measured["warning"]
@@ -74,3 +75,20 @@ def test_an_export_is_measured_beside_its_base(
 def test_only_exports_are_measured(make_source: Callable, tmp_path: Path, tokens) -> None:
     with pytest.raises(ExportError, match="is no export"):
         measure_export(tmp_path, make_source()[0], tokens)
+
+
+def test_the_figures_are_said_in_lines_for_a_terminal() -> None:
+    clock = {"dense": 20.0, "export": 10.0, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.8}
+    size = {"dense": 8e6, "export": 2e6, "ratio": 0.25}
+    rate = {"dense": 400.0, "export": 800.0, "ratio": 2.0}
+    measured = {"prompt_ms": clock, "decode_ms": clock, "tokens_per_s": rate, "weight_bytes": size}
+    measured |= {"hardware": "a CPU", "threads": 1, "dtype": "float32", "batch": [8, 128]}
+    lines = speed_lines(measured | {"rounds": 5, "warning": "It is slow."})
+    assert lines[:4] == [
+        "prompt: 20 ms dense, 10 ms now: 2.00 times as fast [1.25, 2.50]",
+        "decoding a token: 20 ms dense, 10 ms now: 2.00 times as fast [1.25, 2.50]",
+        "decoded tokens per second: 400 dense, 800 now",
+        "weights in memory: 8.00 MB dense, 2.00 MB now (25%)",
+    ]
+    assert lines[4].startswith("measured on a CPU (1 thread) in float32, with a batch of 8 × 128")
+    assert lines[5:] == ["It is slow."]

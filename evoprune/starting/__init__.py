@@ -1,0 +1,1 @@
+"""``evoprune init``: a configuration that certainly runs, made by looking at a model and data."""

@@ -1,0 +1,119 @@
+"""What passes take on this machine: a few candidates through the workers of a search."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evoprune.errors import ModelError
+from evoprune.forecast import Rate, Splits, sample
+from evoprune.pattern import Pattern
+from evoprune.protocols import Evaluation, Evaluator, Request, TableObjective
+
+if TYPE_CHECKING:
+    from evoprune.session import Session
+
+# Seconds that the timed candidates may take together, as far as a dense pass tells, and how many
+# there are at least and at most.
+AIM, FEWEST, MOST = 10.0, 8, 24
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was timed.
+
+    Attributes:
+        start: seconds until the workers held the model.
+        dense: of one dense pass over the calibration set.
+        tokens: of that pass.
+        candidates: how many others were timed, together as in a generation.
+        rate: what they took.
+    """
+
+    start: float
+    dense: float
+    tokens: float
+    candidates: int
+    rate: Rate
+
+
+def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
+    """Returns what passes take on a session's workers; nothing is journalled.
+
+    The candidates go through the workers' own batches, so that what they share at their beginning
+    is run once, and workers that are in each other's way are so here as well.
+
+    Args:
+        session: prepared.
+        evaluator: its workers, not started yet.
+        splits: what a dense pass takes.
+
+    Raises:
+        ModelError: the dense model or every candidate fails.
+    """
+    problem = session.problem
+    dense, empty = problem.space.patterns(problem.space.corners)
+    first, until = _passed(evaluator, [empty])
+    whole, seconds = _passed(evaluator, [dense])
+    if whole[0].error is not None:
+        raise ModelError(
+            f"The dense model cannot be scored on the search split: {whole[0].error}.",
+            "Leave that objective out of `objectives` and `columns`, or give other data.",
+        )
+    count = int(np.clip(AIM / (0.5 * seconds), FEWEST, MOST))
+    others = list(dict.fromkeys(problem.space.patterns(sample(problem))))
+    patterns = [others[i] for i in np.linspace(0, len(others) - 1, count).round().astype(int)]
+    found, wall = _passed(evaluator, list(dict.fromkeys(patterns)))
+    return Timed(
+        start=max(0.0, until - first[0].seconds),
+        dense=seconds,
+        tokens=whole[0].tokens,
+        candidates=len(found),
+        rate=_rate(found, wall, splits.rungs[-1], _interval(session)),
+    )
+
+
+def _passed(evaluator: Evaluator, patterns: Sequence[Pattern]) -> tuple[list[Evaluation], float]:
+    """Returns evaluations on the whole calibration set, and the seconds until all were there."""
+    began = time.perf_counter()
+    found = list(evaluator.evaluate(Request(patterns)))
+    return found, time.perf_counter() - began
+
+
+def _rate(found: Sequence[Evaluation], wall: float, read: float, per_point: float) -> Rate:
+    model = sum(one.model_seconds for one in found)
+    every = sum(one.seconds for one in found)
+    tokens = sum(one.tokens for one in found)
+    workers = every / wall if wall > 0 else 1.0
+    return Rate(model / tokens, (every - model) / (len(found) * read), workers, per_point)
+
+
+def _interval(session: "Session") -> float:
+    """Returns the seconds of the bootstrap intervals of one point."""
+    from evoprune.data.examples import Examples
+    from evoprune.scoring import interval
+
+    tables = Examples.load(session.folder.calibration / "report.safetensors").dense
+    began = time.perf_counter()
+    for objective in session.problem.objectives.values():
+        if isinstance(objective, TableObjective):
+            interval(objective.value, tables, tables)
+    return time.perf_counter() - began
+
+
+def export_seconds(session: "Session", scratch: Path) -> float:
+    """Returns the seconds that it takes to write a model of middling size, and to verify it."""
+    from evoprune.front import Front, FrontPoint
+    from evoprune.run import Run
+
+    problem = session.problem
+    X = sample(problem)
+    middle = problem.space.patterns(X[[np.argsort(problem.share(X))[len(X) // 2]]])[0]
+    point = FrontPoint(middle.id, middle.to_json(), {})
+    run = Run(session.folder, session.config, Front((point,), problem.goals))
+    began = time.perf_counter()
+    run.export(middle.id, scratch)
+    return time.perf_counter() - began
