@@ -49,7 +49,7 @@ def test_another_output_or_a_copy_is_a_new_run(run, tmp_path):
 
 
 def test_it_is_planned_calibrated_and_overridden_like_the_first(run, tiny_texts):
-    assert dict(plan(run.folder.config))["evaluations"] == "12"
+    assert dict(plan(run.folder.config))["evaluations"].startswith("12 (n_eval=12")
     assert len(clusters(run.folder.config)[1]) == 3
     changes = [
         "search.algorithm.pop_size=6",

@@ -250,8 +250,8 @@ def _check_enough(n: int, available: int) -> None:
         raise ConfigError(f"n_samples is {n}.", "Set it to 1 or more.")
     if n > available:
         raise DataError(
-            f"n_samples is {n}, but the pool has {available} examples.",
-            f"Set n_samples to {available} or less, or give more data.",
+            f"{n} calibration examples are asked for, but the pool has {available} examples.",
+            f"Set calibration.samples to {available} or less, or give more data.",
         )
 
 

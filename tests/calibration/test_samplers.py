@@ -203,7 +203,7 @@ def test_evop_says_when_its_counter_passes_the_largest_cluster() -> None:
 def test_a_pool_too_small_names_both_numbers(sampler) -> None:
     clusters = clusters_of([4, 3])
 
-    with pytest.raises(DataError, match="n_samples is 8, but the pool has 7"):
+    with pytest.raises(DataError, match="8 calibration examples are asked for, but the pool has 7"):
         select(sampler, clusters, 8)
     with pytest.raises(ConfigError, match="n_samples is 0"):
         select(sampler, clusters, 0)
