@@ -47,6 +47,7 @@ class RunFolder:
         self.front_json = self.path / "front.json"
         self.controls = self.path / "controls"
         self.summary = self.path / "summary.json"
+        self.handed = self.path / "handed"
         self.models = self.path / "models"
         self.log = self.path / "log.txt"
 

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,67 @@ if TYPE_CHECKING:
 Rows = list[list[str]]
 
 
-def plan(config: str | Path, overrides: Sequence[str] = (), scale: bool = False) -> Rows:
-    """Returns what a search would take; nothing is written but a temporary folder.
+@dataclass(frozen=True)
+class Trial:
+    """A run that was prepared, timed and thrown away.
+
+    Attributes:
+        session: closed.
+        splits: what dense passes take.
+        held: what a worker holds.
+        measured: what candidates take.
+        prepared: seconds until a search can begin.
+        export: seconds of an export; 0 where none is asked for.
+    """
+
+    session: "Session"
+    splits: Splits
+    held: Held
+    measured: Timed
+    prepared: float
+    export: float
+
+    def phases(self, forecast: Forecast) -> list[Phase]:
+        """Returns the phases of a run on this machine, from its first line to its report."""
+        rate = self.measured.rate
+        return [
+            Phase("prepare", seconds=self.prepared),
+            Phase("workers", seconds=self.measured.start),
+            *(
+                replace(phase, seconds=self.export) if phase.name == "export" else phase
+                for phase in forecast.phases(rate)
+            ),
+        ]
+
+
+def tried(config: Config) -> Trial:
+    """Returns a trial of a configuration: whatever a search would refuse is refused here.
 
     It prepares the run, times a few candidates through the workers that the search would use, and
-    exports one of them; what cannot be timed is counted (``forecast``).
+    exports one of them. Nothing is written but a temporary folder.
+
+    Raises:
+        EvopruneError: the configuration, the model or the data cannot be used.
+    """
+    from evoprune.session import open_session
+
+    with tempfile.TemporaryDirectory(prefix="evoprune-plan-") as scratch:
+        inner = config.model_copy(update={"output": str(Path(scratch) / "run")})
+        began = time.perf_counter()
+        session = open_session(inner, Console(stream=None))
+        try:
+            prepared = time.perf_counter() - began
+            splits, held = _looked_at(session)
+            measured = _timed(config, session, splits)
+        finally:
+            session.close()
+        picks = config.export.picks
+        export = export_seconds(session, Path(scratch) / "model") if picks else 0.0
+    return Trial(session, splits, held, measured, prepared, export)
+
+
+def plan(config: str | Path, overrides: Sequence[str] = (), scale: bool = False) -> Rows:
+    """Returns what a search would take, of a trial; what cannot be timed is counted (``forecast``).
 
     Args:
         config: the experiment.
@@ -38,31 +94,14 @@ def plan(config: str | Path, overrides: Sequence[str] = (), scale: bool = False)
     Raises:
         EvopruneError: the configuration, the model or the data cannot be used.
     """
-    from evoprune.session import open_session
-
     checked = load_config(config, overrides)
-    with tempfile.TemporaryDirectory(prefix="evoprune-plan-") as scratch:
-        inner = checked.model_copy(update={"output": str(Path(scratch) / "run")})
-        began = time.perf_counter()
-        session = open_session(inner, Console(stream=None))
-        try:
-            prepared = time.perf_counter() - began
-            splits, held = _looked_at(session)
-            measured = _timed(checked, session, splits)
-        finally:
-            session.close()
-        picks = checked.export.picks
-        export = export_seconds(session, Path(scratch) / "model") if picks else 0.0
-    forecast = Forecast.of(session, splits)
+    trial = tried(checked)
+    session, held, measured = trial.session, trial.held, trial.measured
+    forecast = Forecast.of(session, trial.splits)
     ends = forecast.ends(measured.rate)
-    phases = [Phase("prepare", seconds=prepared), Phase("workers", seconds=measured.start)]
-    phases += [
-        replace(phase, seconds=export) if phase.name == "export" else phase
-        for phase in forecast.phases(measured.rate)
-    ]
     return [
         *_what(checked, session, forecast, ends),
-        *_times(checked, phases, measured, ends),
+        *_times(checked, trial.phases(forecast), measured, ends),
         *_notes(checked, session, ends),
         *local_rows(held),
         disk_row(held, ends.n_eval, len(session.problem.space.genes)),

@@ -152,6 +152,7 @@ def search(
     model: Any = None,
     data: Any = None,
     objectives: Mapping[str, Any] | None = None,
+    tokenizer: Any = None,
     quiet: bool = False,
 ) -> Run:
     """Runs a search, or goes on with it where it stopped, and returns its run.
@@ -159,18 +160,20 @@ def search(
     Args:
         config: a YAML file, a shipped experiment's path, or the settings as a mapping.
         overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
-        model: a live Hugging Face model instead of the weights that ``model.name_or_path`` names;
-            the tokenizer still comes from there.
+        model: a live model instead of the weights that ``model`` names: of transformers, or a
+            module that gives features, for a head. It needs no name there.
         data: a list, a data set of PyTorch or Hugging Face, or a PyTorch loader, instead of what
             ``data`` names (``evoprune.data.memory.in_memory`` says of what).
         objectives: functions made objectives by ``evoprune.objective``, by name; those that the
             configuration does not name are added to its objectives.
+        tokenizer: that of the model, where none lies beside its weights; data of ``input_ids``
+            need none.
         quiet: print nothing.
 
     Raises:
         EvopruneError: cause and remedy of whatever cannot be done.
     """
-    live = Live.of(model, data, objectives)
+    live = Live.of(model, data, objectives, tokenizer)
     checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
     with console.phase("prepare"):

@@ -223,7 +223,7 @@ def test_a_folder_without_a_model(say, tmp_path):
 def test_empty_data(say, tmp_path):
     (tmp_path / "empty.txt").write_text(" \n\n")
     assert say(data={"type": "text", "files": [str(tmp_path / "empty.txt")]}) == lines(
-        "The text source has no text.", "Give files that have text."
+        "'TMP/empty.txt' has no text.", "Give files that have text."
     )
 
 

@@ -62,7 +62,7 @@ class TextSource:
             for path, of_file in zip(paths, parts, strict=True)
             for part in of_file
         ]
-        found = filled(_unrepeated(made), "The text source", FILL)
+        found = filled(_unrepeated(made), f"'{', '.join(self.files)}'", FILL)
         if not how or len(found) <= len(paths):
             return found, ""
         which = f"{paths[0].name}: one file" if len(paths) == 1 else f"{len(paths)} files"
@@ -94,7 +94,7 @@ class JsonLinesSource:
         found = [one for path in _expand(self.files) for one in self._of_file(path)]
         if self.key_field is None:
             found = _unrepeated(found)
-        return filled(found, "The jsonl source", FILL)
+        return filled(found, f"'{', '.join(self.files)}'", FILL)
 
     def _of_file(self, path: Path) -> Iterator[Document]:
         for number, line in enumerate(read_text(path).split("\n"), start=1):

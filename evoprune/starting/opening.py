@@ -148,7 +148,7 @@ def _documents(
     measured = documents[:: max(1, len(documents) // MEASURED)]
     lengths = [len(encode(document.text, tokenizer)) for document in measured]
     size = chunk_tokens(lengths, context_of(found.network))
-    why = f"documents have {sorted(lengths)[len(lengths) // 2]:,} tokens in the middle"
+    why = f"half of the documents have {sorted(lengths)[len(lengths) // 2]:,} tokens or more"
     if context_of(found.network):
         why += f", the model looks at {context_of(found.network):,}"
     found = _with(found, "chunk_tokens", size, why)

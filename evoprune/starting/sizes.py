@@ -1,7 +1,7 @@
 """How large a search may be in the time that a person has: arithmetic, nothing else."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Chunks of this many tokens predict well what longer ones would, at a fraction of the time.
@@ -14,35 +14,18 @@ USUAL = 48
 VALIDATION, REPORT = (4 / 3, 32), (2, 64)
 # Evaluations that make a front worth looking at, and that are more than enough for the samples.
 ENOUGH, PLENTY = 200, 1500
+# A start and a generation after it: below that nothing was searched.
+LEAST = 40
 # Examples that are clustered at most: each is embedded by a dense pass.
 POOL = 400
 # No split may hold fewer examples than this.
 FEWEST = {"search": 16, "validation": 8, "report": 8}
-# Seconds for a search on hand, its controls together at most as long, and half of it in reserve.
-PARTS_OF_SEARCH = 2.5
-# Points of all fronts together that are scored, as a share of the evaluations.
-SCORED = 0.4
-# What is left of each worker's speed where several share a machine.
-TOGETHER = 0.7
-# Seconds of whatever does not depend on the model: workers that start, a fresh process, a report.
-FIXED_S = 20.0
+# Of the time that is asked for, what is reckoned with: no forecast is exact.
+RESERVE = 0.85
 
-
-@dataclass(frozen=True)
-class Timing:
-    """What was measured.
-
-    Attributes:
-        example_s: seconds of one worker for one example of a candidate of mean size.
-        start_s: seconds until a search can begin.
-        workers: how many there will be.
-        candidates: of the whole space.
-    """
-
-    example_s: float
-    start_s: float
-    workers: int
-    candidates: int
+# Seconds of a whole run, from its first line to its report, with so many examples in the
+# calibration set and so many evaluations.
+Duration = Callable[[int, int], float]
 
 
 @dataclass(frozen=True)
@@ -80,58 +63,63 @@ def chunk_tokens(lengths: Sequence[int], most: int | None) -> int:
     return max(8, min(size, most or size))
 
 
-# Stands in before anything is timed.
-UNTIMED = Timing(example_s=0.01, start_s=0.0, workers=1, candidates=10**9)
+def usual(held: Mapping[str, int], whole: bool) -> Sizes:
+    """Returns the sizes of a search that is tried and timed."""
+    samples = held["search"] if whole else max(n for n in _possible(held) if n <= USUAL)
+    return _sizes(ENOUGH, samples, held, whole)
 
 
-def fitting(minutes: float, timing: Timing, held: Mapping[str, int], whole: bool) -> Sizes:
+def fitting(
+    minutes: float, took: Duration, held: Mapping[str, int], candidates: int, whole: bool
+) -> Sizes:
     """Returns the largest search that ends in about so many minutes.
 
     Args:
-        minutes: for all of it, from the first line to the report.
-        timing: of the machine.
+        minutes: for all of it.
+        took: the seconds of a run.
         held: examples of each split.
+        candidates: of the whole space.
         whole: whether all examples are read, whatever it takes.
     """
-    samples = held["search"] if whole else _samples(minutes, timing, held["search"])
-    n_eval = _rounded(evaluations(minutes, timing, samples))
-    n_eval = max(1, min(n_eval, 2 * PLENTY, timing.candidates))
+    seconds = minutes * 60 * RESERVE
+    samples = held["search"] if whole else _samples(seconds, took, _possible(held))
+    # As many as there is time for; the time grows with them.
+    low, high = LEAST, 2 * PLENTY
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if took(samples, middle) <= seconds else (low, middle - 1)
+    return _sizes(min(_rounded(low), candidates), samples, held, whole)
+
+
+def _possible(held: Mapping[str, int]) -> list[int]:
+    return [n for n in SAMPLES if n <= held["search"]]
+
+
+def _samples(seconds: float, took: Duration, possible: Sequence[int]) -> int:
+    """Returns how many examples to calibrate on: the usual, fewer in a hurry, more at leisure."""
+    for samples in reversed(possible):
+        if took(samples, PLENTY if samples > USUAL else ENOUGH) <= seconds:
+            return samples
+    return possible[0]
+
+
+def _sizes(n_eval: int, samples: int, held: Mapping[str, int], whole: bool) -> Sizes:
     if whole:
         clusters = min(4, samples)
         return Sizes(n_eval, samples, held["validation"], held["report"], clusters, samples)
     return Sizes(
         n_eval=n_eval,
         samples=samples,
-        validation=min(_share(samples, VALIDATION), held["validation"]),
-        report=min(_share(samples, REPORT), held["report"]),
+        validation=min(scored(samples, VALIDATION), held["validation"]),
+        report=min(scored(samples, REPORT), held["report"]),
         clusters=max(2, min(8, samples // 4)),
         pool=min(held["search"], max(POOL, samples)),
     )
 
 
-def _samples(minutes: float, timing: Timing, held: int) -> int:
-    """Returns how many examples to calibrate on: the usual, fewer in a hurry, more at leisure."""
-    possible = [n for n in SAMPLES if n <= held]
-    usual = max(n for n in possible if n <= USUAL)
-    for samples in reversed(possible):
-        needed = PLENTY if samples > usual else ENOUGH
-        if evaluations(minutes, timing, samples) >= needed:
-            return samples
-    return possible[0]
-
-
-def evaluations(minutes: float, timing: Timing, samples: int) -> float:
-    """Returns how many evaluations there is time for, with so many examples each."""
-    speed = timing.workers * (TOGETHER if timing.workers > 1 else 1.0)
-    left = minutes * 60 - FIXED_S - 2 * timing.start_s  # at the start, and for the export
-    scored = _share(samples, VALIDATION) + _share(samples, REPORT)
-    examples = PARTS_OF_SEARCH * samples + SCORED * scored  # of each evaluation, with what follows
-    return max(0.0, left) / (timing.example_s * examples / speed)
-
-
-def _share(samples: int, share: tuple[float, int]) -> int:
-    """Returns how many examples a split scores, given its share and least number."""
-    return max(math.ceil(samples * share[0]), share[1])
+def scored(samples: int, ratio: tuple[float, int]) -> int:
+    """Returns how many examples a split scores, given its share of the samples and the least."""
+    return max(math.ceil(samples * ratio[0]), ratio[1])
 
 
 def _rounded(number: float) -> int:

@@ -82,14 +82,14 @@ def _of_folder(folder: Path) -> Chosen:
         DataError: there is none of a known type.
     """
     names = [path.suffix.lower() for path in folder.rglob("*") if path.is_file()]
-    known = [name for name in names if TYPES.get(name) in ("text", "jsonl")]
-    if not known:
+    known = [name for name in names if name in TYPES]
+    suffix = max(sorted(set(known)), key=known.count, default="")
+    if TYPES.get(suffix) not in ("text", "jsonl"):
         held = ", ".join(sorted(set(names))[:8]) or "nothing"
         raise DataError(
-            f"The folder '{folder}' holds no text (it holds {held}).",
-            f"Give a folder with files that end in {', '.join(TYPES)}.",
+            f"The folder '{folder}' is no folder of text (it holds {held}).",
+            "Give a folder of txt, md or jsonl files, or a single npz file.",
         )
-    suffix = max(sorted(set(known)), key=known.count)
     return _of_files(TYPES[suffix], f"{folder.as_posix()}/**/*{suffix}")
 
 

@@ -1,26 +1,36 @@
 """Looks at a model and data, times them, and writes a configuration with its reasons."""
 
+import math
 import os.path
 import re
 import shlex
-import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
+from evoprune.arithmetic import duration
 from evoprune.config import load_config
 from evoprune.errors import ConfigError
+from evoprune.forecast import Forecast, Splits
+from evoprune.plan import Trial, tried
 from evoprune.starting.opening import Opened, context_of, opened
 from evoprune.starting.page import configuration
-from evoprune.starting.sizes import ENOUGH, UNTIMED, Sizes, Timing, evaluations, fitting
+from evoprune.starting.sizes import (
+    ENOUGH,
+    REPORT,
+    RESERVE,
+    VALIDATION,
+    Duration,
+    Sizes,
+    fitting,
+    scored,
+    usual,
+)
 
-# The middle of so many timed passes counts: other work on a machine disturbs one.
-REPEATS = 3
 Say = Callable[[str], None]
 
 
@@ -80,14 +90,15 @@ def init(request: Request, say: Say = print) -> Path:
         say(line)
     held = {split: len(pool) for split, pool in seen.pools.items()}
     whole = seen.task == "classification"  # heads are fitted so fast that all is scored
-    # Sizes as usual are checked and timed; those that the time allows follow by arithmetic.
-    first = configuration(request.title, seen, fitting(20, UNTIMED, held, whole))
-    timing = _timed(first)
-    sizes = fitting(request.minutes, timing, held, whole)
+    first = configuration(request.title, seen, usual(held, whole))
+    trial = tried(load_config(yaml.safe_load(first)))
+    seconds = partial(_seconds, trial)
+    candidates = trial.session.problem.space.size
+    sizes = fitting(request.minutes, seconds, held, candidates, whole)
     text = configuration(request.title, seen, sizes)
     load_config(yaml.safe_load(text))
     _write(request.file, text)
-    for line in _time(request.minutes, timing, sizes):
+    for line in _time(request.minutes, seconds, sizes, candidates):
         say(line)
     say(f"wrote     {request.file}")
     say(f"next      evoprune plan {request.file}\n          evoprune search {request.file}")
@@ -117,56 +128,33 @@ def _write(path: Path, text: str) -> None:
         ) from error
 
 
-def _time(minutes: float, timing: Timing, sizes: Sizes) -> list[str]:
+def _seconds(trial: Trial, samples: int, n_eval: int) -> float:
+    """Returns what a run like a trial takes, with so many examples and evaluations."""
+    own, splits = trial.session.config, trial.splits
+    if samples != own.calibration.samples:
+        example = splits.rungs[-1] / own.calibration.samples  # tokens of one
+        others = (example * scored(samples, ratio) for ratio in (VALIDATION, REPORT))
+        splits = Splits((example * samples,), *others)
+    search = own.search.model_copy(update={"n_eval": n_eval})
+    config, session = own.model_copy(update={"search": search}), trial.session
+    forecast = Forecast(config, session.problem, session.algorithm, session.rungs, splits)
+    return sum(phase.took(trial.measured.rate) for phase in trial.phases(forecast))
+
+
+def _time(minutes: float, seconds: Duration, sizes: Sizes, candidates: int) -> list[str]:
     """Returns what the time allows, and how much more would be needed for a good front."""
-    each, several = timing.example_s * sizes.samples, "s" if timing.workers > 1 else ""
+    takes = seconds(sizes.samples, sizes.n_eval)
     lines = [
-        f"time      {each:.2g} s for a candidate of mean size on {sizes.samples} examples, "
-        f"{timing.workers} worker{several}: {sizes.n_eval:,} evaluations in about {minutes:g} "
-        "minutes"
+        f"time      {sizes.n_eval:,} evaluations on {sizes.samples} examples each: about "
+        f"{duration(takes)} with controls, scores and export"
     ]
-    enough = min(ENOUGH, timing.candidates)
+    enough = min(ENOUGH, candidates)
     if sizes.n_eval < enough:
-        more = 1
-        while evaluations(more, timing, sizes.samples) < enough:
-            more += 1
-        lines.append(f"warning   that is few: --minutes {more} would allow {enough:,}")
+        more = math.ceil(seconds(sizes.samples, enough) / 60 / RESERVE)
+        lines.append(f"warning   that is few: --minutes {more} allows {enough:,}")
+    elif takes > minutes * 60:
+        lines.append(f"warning   {minutes:g} minutes are too few for any search here")
     return lines
-
-
-def _timed(text: str) -> Timing:
-    """Returns how long candidates take, measured on a search that is prepared and thrown away.
-
-    Whatever a search would refuse is refused here.
-    """
-    from evoprune.console import Console
-    from evoprune.evaluation.worker import Worker
-    from evoprune.search.starts import stratified
-    from evoprune.session import open_session
-    from evoprune.workers import worker_count
-
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="evoprune-init-") as scratch:
-        config = load_config(yaml.safe_load(text), {"output": str(Path(scratch) / "run")})
-        session = open_session(config, Console(stream=None))
-        try:
-            start = time.perf_counter() - began
-            problem, spec = session.problem, replace(session.spec, boundary_mb=0)
-            worker = Worker(spec)
-            worker.evaluate(problem.space.dense)  # maps the weights
-            took = []
-            for _ in range(REPEATS):
-                began = time.perf_counter()
-                worker.evaluate(problem.space.dense)
-                took.append(time.perf_counter() - began)
-            dense = sorted(took)[len(took) // 2]
-            space, rng = problem.space, np.random.default_rng(0)
-            share = float(problem.share(space.canonical(stratified(space, 64, rng))).mean())
-            each = dense * share / config.calibration.samples
-            candidates = min(space.size, UNTIMED.candidates)
-        finally:
-            session.close()
-    return Timing(each, start, worker_count(config), candidates)
 
 
 def _seen(seen: Opened) -> list[str]:
