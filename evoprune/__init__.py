@@ -1,10 +1,12 @@
 """One search for the whole trade-off of a trained network: accuracy, sparsity, robustness.
 
-``search`` runs an experiment, ``Run.load`` opens a finished one, ``objective`` makes a function
-something to search for. Nothing heavy is imported before
-it is used.
+``search`` runs an experiment, ``Run.load`` opens a finished one, ``load`` what was exported;
+``objective`` makes a function something to search for. Nothing heavy is imported before it is used.
 """
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -24,13 +26,41 @@ _PLACES = {
     "EvopruneError": "evoprune.errors",
     "objective": "evoprune.objectives.function",
 }
+# Modules that a program of one's own imports (README, «adding your own»).
+_MODULES = ("errors", "metrics", "registry", "testing")
+
+
+class _Package(ModuleType):
+    """This package, in which ``search`` is the function and not the subpackage of that name.
+
+    Importing a subpackage makes it an attribute of its parent; here the function keeps its place,
+    and has the subpackage's modules as attributes, so that ``evoprune.search.loop`` is found.
+    """
+
+    @property
+    def search(self) -> Any:
+        """The function ``evoprune.run.search``."""
+        found = importlib.import_module("evoprune.run").search
+        package = sys.modules["evoprune.search"]
+        vars(found).update({n: v for n, v in vars(package).items() if isinstance(v, ModuleType)})
+        return found
+
+    @search.setter
+    def search(self, package: ModuleType) -> None:
+        """Leaves the function where it is; the package is in ``sys.modules``."""
+
+    def __dir__(self) -> list[str]:
+        return sorted([*__all__, *_MODULES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"evoprune.{name}")
+    from evoprune.errors import missing
 
-    if name == "search":  # a package that can be called
-        return importlib.import_module("evoprune.search")
-    if name not in _PLACES:
-        raise AttributeError(f"module 'evoprune' has no attribute '{name}'")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    raise missing("The package evoprune", name, dir(sys.modules[__name__]))
+
+
+sys.modules[__name__].__class__ = _Package

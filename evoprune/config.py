@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from evoprune import showing
 from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.errors import ConfigError, did_you_mean
 from evoprune.registry import Registry
@@ -133,6 +134,11 @@ class Config(Section):
         """
         space = self.space.build(sites)
         return homogeneous_part(space) if asked_rung(self.constraints) else space
+
+    def __repr__(self) -> str:
+        return showing.config_text(self)
+
+    __str__ = __repr__
 
     def identity(self) -> dict[str, Any]:
         """Returns what names the run: everything that could change a value of it."""

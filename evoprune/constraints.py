@@ -12,12 +12,13 @@ from typing import Literal
 import numpy as np
 
 from evoprune.errors import ConfigError, did_you_mean
+from evoprune.ladder import LADDER
 
 Op = Literal["<=", ">=", "<", ">"]
 
 _FORM = re.compile(r"\s*([^<>=%\s]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*(%?)\s*")
-# What says which rung is asked for, and the rungs that leave out patterns: all reach the others.
-RUNG, RUNGS = "rung", ("homogeneous",)
+# What says which rung is asked for, and the rungs that leave out patterns.
+RUNG, RUNGS = "rung", LADDER[:1]
 # Relative: forgives rounding in a percentage of an exact count.
 SLACK = 1e-9
 
@@ -86,9 +87,10 @@ def parse_constraint(name: str, text: str | float | int) -> Constraint:
     """
     found = _parsed(f"{name}{text}")
     if found is None or found.name != name:
+        bound = 'Write it like "<=70%" (of the dense model) or ">=0.3".'
         raise ConfigError(
             f"The constraint '{name}: {text}' cannot be read.",
-            'Write it like "<=70%" (of the dense model) or ">=0.3".',
+            f"Did you mean '{RUNG}: {text}'?" if text in RUNGS else bound,
         )
     return found
 
@@ -107,9 +109,10 @@ def asked_rung(texts: Mapping[str, str | float]) -> str | None:
     asked = texts.get(RUNG)
     if asked is None or asked in RUNGS:
         return None if asked is None else str(asked)
+    everyone = f"Every pattern reaches that one: write '{RUNG}: {RUNGS[0]}', or leave it out."
     raise ConfigError(
         f"The constraint '{RUNG}: {asked}' names no rung that a search can be held to.",
-        did_you_mean(str(asked), RUNGS),
+        everyone if asked in LADDER else did_you_mean(str(asked), RUNGS),
     )
 
 

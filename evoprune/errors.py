@@ -1,5 +1,6 @@
 """The errors a person can cause, each with a cause and a remedy in one sentence each."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,6 +47,28 @@ class ExportError(EvopruneError):
     """A pattern cannot be exported as asked, or the export does not equal what was searched."""
 
 
+class NoSuchPointError(ConfigError, KeyError, IndexError):
+    """A front has no such point."""
+
+
+class NoSuchNameError(EvopruneError, AttributeError):
+    """An object has no attribute of a name; ``hasattr`` and notebooks understand it."""
+
+
+def missing(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Returns the error of an attribute that there is not.
+
+    Args:
+        owner: what was asked, as a sentence begins.
+        name: the attribute.
+        known: those that there are.
+    """
+    if name.startswith("_"):  # Python's own questions are no typing errors
+        return AttributeError(f"{owner} has no attribute '{name}'")
+    public = [one for one in known if not one.startswith("_")]
+    return NoSuchNameError(f"{owner} has no '{name}'.", did_you_mean(name, public))
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns a remedy that names the nearest of the choices, or lists them."""
     known = sorted(set(choices))
@@ -53,6 +76,16 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return f"Did you mean '{near[0]}'?"
     return f"Choose one of: {', '.join(known)}." if known else "There is nothing to choose from."
+
+
+def check_path(path: object) -> None:
+    """Checks that something names a file or folder.
+
+    Raises:
+        ConfigError: it is another object.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"The path is {path!r} ({type(path).__name__}).", "Give it as text.")
 
 
 def unwritable(path: Path, error: Exception) -> RunFolderError:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import yaml
 
 from evoprune.config import Config, digest
-from evoprune.errors import ConfigError, EvopruneError, RunFolderError
+from evoprune.errors import ConfigError, EvopruneError, RunFolderError, check_path
 from evoprune.journal import Journal, read_journal, repair, write_atomically
 from evoprune.settings import joined
 
@@ -47,8 +47,12 @@ class RunFolder:
         self.front_json = self.path / "front.json"
         self.controls = self.path / "controls"
         self.summary = self.path / "summary.json"
+        self.handed = self.path / "handed"
         self.models = self.path / "models"
         self.log = self.path / "log.txt"
+
+    def __repr__(self) -> str:
+        return f"RunFolder('{self.path}')"
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
@@ -57,6 +61,7 @@ class RunFolder:
         Raises:
             RunFolderError: there is no run in it.
         """
+        check_path(path)
         folder = cls(path)
         if not os.path.isfile(folder.config):
             raise RunFolderError(

@@ -5,14 +5,23 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evoprune.errors import ConfigError, EvopruneError, RunFolderError, did_you_mean
+from evoprune import showing
+from evoprune.errors import (
+    ConfigError,
+    EvopruneError,
+    NoSuchPointError,
+    RunFolderError,
+    did_you_mean,
+    missing,
+)
+from evoprune.figure import figure
 from evoprune.journal import decode, encode, write_atomically
 from evoprune.pareto import Floats, nondominated, oriented
 from evoprune.picks import Choice, Picker
@@ -38,6 +47,9 @@ class FrontPoint:
     values: Mapping[str, float]
     origin: str = "search"
     rung: str | None = None
+
+    def __repr__(self) -> str:
+        return showing.point_text(self)
 
 
 @dataclass(frozen=True)
@@ -70,18 +82,46 @@ class Front:
         return iter(self.points)
 
     def __getitem__(self, key: str | int) -> FrontPoint:
-        """Returns the point at a position or with an id; see ``pick`` for more.
+        """Returns the point at a position, with an id, or that an expression means (``choose``).
 
         Raises:
-            KeyError: no point has this id.
-            IndexError: there is no such position.
+            NoSuchPointError: there is none; it is a KeyError and an IndexError, too.
         """
-        if not isinstance(key, str):
+        if isinstance(key, str):
+            known = next((point for point in self.points if point.id == key), None)
+            try:
+                return known or self.pick(key)
+            except ConfigError as error:
+                raise NoSuchPointError(error.cause, error.remedy) from error
+        try:
             return self.points[key]
-        for point in self.points:
-            if point.id == key:
-                return point
-        raise KeyError(key)
+        except (IndexError, TypeError) as error:
+            raise NoSuchPointError(
+                f"The front has no point {key!r}.",
+                f"Give a position below {len(self)}, an id, or a pick such as 'balanced'.",
+            ) from error
+
+    def __repr__(self) -> str:
+        return showing.front_text(self)
+
+    def _repr_html_(self) -> str:
+        return showing.front_html(self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("A front", name, [*(one.name for one in fields(self)), *dir(type(self))])
+
+    def plot(self, x: str | None = None, y: str | None = None, split: str | None = None) -> Any:
+        """Returns a plotly figure, which a notebook shows: the front as a step line, its picks.
+
+        Args:
+            x: a column or objective; what points are cheap by, by default.
+            y: the same; quality kept where it is known, else the first measured objective.
+            split: report, val or search; the first that there are values of by default.
+
+        Raises:
+            ConfigError: there is no such column or split.
+        """
+        return figure(self, x, y, split)
 
     def columns(self) -> list[str]:
         """Returns the names of the value columns, in the order of their first appearance."""
@@ -188,7 +228,7 @@ class Front:
         rows = [{"id": p.id, "origin": p.origin, "rung": p.rung, **p.values} for p in self.points]
         return pandas.DataFrame(rows, columns=["id", "origin", "rung", *self.columns()])
 
-    def pick(self, expression: str) -> FrontPoint:
+    def pick(self, expression: str | FrontPoint) -> FrontPoint:
         """Returns the one point that an expression means; see ``choose``.
 
         Raises:
@@ -196,8 +236,10 @@ class Front:
         """
         return self.choose(expression).point
 
-    def choose(self, expression: str) -> Choice:
+    def choose(self, expression: str | FrontPoint) -> Choice:
         """Returns the one point that an expression means, with the rule that chose it.
+
+        A point itself means the one with its id.
 
         Rules, where *keeps* is the share of the dense model's gain over a model that knows
         frequencies only (``quality_kept``), and *cheapest* goes by the first objective that is a
@@ -225,6 +267,13 @@ class Front:
         Raises:
             ConfigError: the expression is not understood, is ambiguous, or nothing meets it.
         """
+        if isinstance(expression, FrontPoint):
+            expression = expression.id
+        if not isinstance(expression, str):
+            raise ConfigError(
+                f"The pick is {expression!r} ({type(expression).__name__}).",
+                "Give a name such as 'balanced', an id, bounds, or a point such as run.front[0].",
+            )
         if not self.points:
             raise ConfigError(
                 f"The front is empty, so there is no '{expression.strip()}'.",

@@ -18,18 +18,22 @@ class Live:
         model: a live module, instead of the weights that ``model`` names.
         source: data, instead of what ``data`` names.
         objectives: functions by the names they have in the configuration.
+        tokenizer: of the model, instead of the one that lies beside its weights.
     """
 
     model: Any = None
     source: DocumentsInMemory | ImagesInMemory | None = None
     objectives: Mapping[str, FunctionObjective] = field(default_factory=dict)
+    tokenizer: Any = None
 
     @classmethod
-    def of(cls, model: Any, data: Any, objectives: Mapping[str, Any] | None) -> "Live":
+    def of(
+        cls, model: Any, data: Any, objectives: Mapping[str, Any] | None, tokenizer: Any = None
+    ) -> "Live":
         """Returns what ``evoprune.search`` was handed, checked.
 
         Raises:
-            ModelError: the model is no module.
+            ModelError: the model is no module, or the tokenizer none.
             DataError: the data are of no sort that is known.
             ConfigError: an objective is no decorated function.
         """
@@ -38,8 +42,13 @@ class Live:
                 f"The model handed over is {type(model).__name__}, no module.",
                 "Hand over the module itself, or name it in `model.name_or_path`.",
             )
+        if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
+            raise ModelError(
+                f"The tokenizer handed over is {type(tokenizer).__name__}.",
+                "Hand over what AutoTokenizer.from_pretrained gives.",
+            )
         source = None if data is None else in_memory(data)
-        return cls(model, source, handed_over(objectives or {}))
+        return cls(model, source, handed_over(objectives or {}), tokenizer)
 
     def named_in(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of an experiment that say what was handed over.
@@ -50,6 +59,8 @@ class Live:
             ConfigError: a function is given options.
         """
         named = dict(settings)
+        if self.model is not None:
+            named["model"] = self._with_name(named.get("model"), named.get("task"))
         if self.source is not None:
             named["data"] = with_source(named.get("data"), self.source.part)
         missing = dict(self.objectives)
@@ -63,6 +74,36 @@ class Live:
             parts = [self._with_identity(name) for name in missing]
             named["objectives"] = [*(named.get("objectives") or []), *parts]
         return named
+
+    def _with_name(self, section: Any, task: Any) -> Any:
+        """Returns the section ``model``, with the model's name where it has none.
+
+        What transformers loaded says where from; another model is called as its class is. A
+        network of another sort, for a task that is not about text, is a backbone.
+
+        Args:
+            section: what a person wrote, if anything.
+            task: the section ``task``.
+        """
+        section = {} if section is None else section
+        if not isinstance(section, Mapping) or {"name_or_path", "factory"} & set(section):
+            return section
+        config = getattr(self.model, "config", None)
+        kind = type(self.model).__name__
+        if hasattr(config, "save_pretrained") or _name_of(task or "causal_lm") == "causal_lm":
+            return {**section, "name_or_path": getattr(config, "_name_or_path", "") or kind}
+        return {"family": "sparse_head", **section, "factory": kind}
+
+    def is_named_as(self, name: str) -> bool:
+        """Returns whether a name says no more of the model than its class: it is in no folder."""
+        return self.model is not None and name == type(self.model).__name__
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the data are tokens already, so that no tokenizer is needed."""
+        documents = getattr(self.source, "found", ())
+        one_each = [one.tokens for one in documents] if isinstance(documents, tuple) else []
+        return bool(one_each) and None not in one_each
 
     def _with_identity(self, entry: Any) -> Any:
         """Returns an entry of a list of objectives; of a function with what identifies it."""

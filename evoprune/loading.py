@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evoprune.errors import ModelError
+from evoprune.errors import ModelError, check_path
 
 OWN_CODE = "modeling_evoprune.py"
 
@@ -33,7 +33,13 @@ def load(path: str | Path, dtype: str | None = None, device: str = "cpu") -> Any
     from evoprune.families.load import quiet_transformers
     from evoprune.families.sparse_head.modeling_head import FORMAT
 
+    check_path(path)
     folder = Path(path)
+    if (folder / "journal.jsonl").is_file():
+        raise ModelError(
+            f"'{path}' is a run, not a model.",
+            f"Load one of its models, such as {folder / 'models'}/ID; a run by evoprune.Run.load.",
+        )
     if (folder / "ensemble.json").is_file():
         from evoprune.ensemble.module import load_ensemble
 

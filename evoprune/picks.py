@@ -127,7 +127,7 @@ class Picker:
             return partial(self._named, want.rule)
         if any(self.column(bound.name).startswith(MEASURED) for _, bound in want.bounds):
             return self._cheapest
-        return partial(self._best, self._first_measured()) if want.bounds else self._balanced
+        return partial(self._best, self.first_measured()) if want.bounds else self._balanced
 
     # Rules: each takes the indices of the points that are left, and returns one of them.
 
@@ -173,7 +173,7 @@ class Picker:
         return index, f"knee of {_count(among)}{self._keeps(index)}", ""
 
     def _cheapest(self, among: Points) -> tuple[int, str, str]:
-        name, goal = self._cost()
+        name, goal = self.cost()
         F = self._oriented([name, *self._front.goals], goal)
         index = min((int(i) for i in among), key=lambda i: (tuple(F[i]), i))
         word = "fewest" if goal == "min" else "most"
@@ -271,7 +271,7 @@ class Picker:
         quality = self._quality(np.array([index]))
         return "" if quality is None else f"; it keeps {quality[0]:.1%}"
 
-    def _cost(self) -> tuple[str, Goal]:
+    def cost(self) -> tuple[str, Goal]:
         """Returns what points are cheap by: the first objective that is counted, else params."""
         known = self._front.columns()
         for name, goal in {**self._front.goals, **COSTS}.items():
@@ -281,7 +281,7 @@ class Picker:
             "Nothing says what a point of this front costs.", "Pick one by its id, or best:NAME."
         )
 
-    def _first_measured(self) -> str:
+    def first_measured(self) -> str:
         """Returns the objective that bounds on costs leave to be optimised."""
         for name in self._front.goals:
             if self.column(name).startswith(MEASURED):

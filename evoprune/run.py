@@ -1,24 +1,25 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evoprune import showing
 from evoprune.config import Config, load_config
 from evoprune.console import Console
 from evoprune.controls import Controlled, Setting, control
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
-from evoprune.ensemble.members import Recipe
-from evoprune.errors import EvopruneError, RunFolderError
+from evoprune.ensemble.members import Recipe, recipe_of
+from evoprune.errors import EvopruneError, RunFolderError, missing
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
 from evoprune.folder import RunFolder, plain_name
 from evoprune.forecast import Forecast, Phase, Work
-from evoprune.front import Front
+from evoprune.front import Front, FrontPoint
 from evoprune.live import NOTHING, Live
 from evoprune.pattern import Pattern
 from evoprune.provisional import is_provisional, provisional
@@ -51,6 +52,15 @@ class Run:
     live: Live = NOTHING
     failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return showing.run_text(self)
+
+    def _repr_html_(self) -> str:
+        return showing.run_html(self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("A run", name, [*(one.name for one in fields(self)), *dir(type(self))])
+
     @classmethod
     def load(cls, path: str | Path) -> "Run":
         """Returns the run in a folder; of one that was interrupted its provisional front.
@@ -66,7 +76,7 @@ class Run:
 
     def export(
         self,
-        pick: str = "balanced",
+        pick: str | FrontPoint = "balanced",
         path: str | Path | None = None,
         *,
         verify: bool | None = None,
@@ -76,7 +86,7 @@ class Run:
         """Returns what became of a point exported as a model.
 
         Args:
-            pick: which point (``Front.choose``).
+            pick: which point (``Front.choose``), or the point itself.
             path: the folder to write; ``models/<id>`` in the run folder by default.
             verify: load it in a fresh process and compare; as configured by default.
             dtype: of the weights written; that of the source model by default.
@@ -86,6 +96,7 @@ class Run:
             EvopruneError: no such point, or the export is not what was searched.
         """
         point = self.front.pick(pick)
+        named = pick if isinstance(pick, str) else point.id
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
         exporter = exporter_of(manifest["family"])
@@ -94,7 +105,7 @@ class Run:
             space_of(self.folder),
             Pattern.from_json(point.pattern),  # type: ignore[arg-type]
             scores=point.values,
-            provenance={"pick": pick, "run": manifest["identity"], "base": model.label}
+            provenance={"pick": named, "run": manifest["identity"], "base": model.label}
             | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
             examples=Examples.load(self.folder.calibration / "validation.safetensors"),
             worker=lambda: worker_of(self.config, self.folder, self.live),
@@ -106,19 +117,24 @@ class Run:
             made = replace(made, speed=exporter.measure(order, made.path))
         return made
 
-    def ensemble(self, recipe: Recipe | None = None, name: str | None = None) -> Ensemble:
+    def ensemble(
+        self, recipe: Recipe | str | None = None, name: str | None = None, **options: Any
+    ) -> Ensemble:
         """Returns an ensemble of points of the front, written to ``ensembles/<name>``.
 
         Members are chosen on validation; the comparison with the best member, the best single
         point, an equal-cost single model and random sets is read on report.
 
         Args:
-            recipe: how to choose and combine; greedy by probability at the dense model's FLOPs.
+            recipe: how to choose and combine, or a method's name; greedy by probability at the
+                dense model's FLOPs by default.
             name: of its folder; made of the recipe by default.
+            options: fields of the recipe, such as ``size=3``.
 
         Raises:
             EvopruneError: the recipe makes no sense, or nothing fits its budget.
         """
+        recipe = recipe_of(recipe, options)
         if is_provisional(self.front):
             raise RunFolderError(
                 f"The search in '{self.folder.path}' was interrupted: nothing was scored on "
@@ -126,7 +142,7 @@ class Run:
                 "Give its command again to finish it.",
             )
         worker = worker_of(self.config, self.folder, self.live)
-        return make_ensemble(worker, self.front, recipe or Recipe(), name)
+        return make_ensemble(worker, self.front, recipe, name)
 
 
 def search(
@@ -136,6 +152,7 @@ def search(
     model: Any = None,
     data: Any = None,
     objectives: Mapping[str, Any] | None = None,
+    tokenizer: Any = None,
     quiet: bool = False,
 ) -> Run:
     """Runs a search, or goes on with it where it stopped, and returns its run.
@@ -143,18 +160,20 @@ def search(
     Args:
         config: a YAML file, a shipped experiment's path, or the settings as a mapping.
         overrides: ``["search.n_eval=500"]`` or ``{"search.n_eval": 500}``.
-        model: a live Hugging Face model instead of the weights that ``model.name_or_path`` names;
-            the tokenizer still comes from there.
+        model: a live model instead of the weights that ``model`` names: of transformers, or a
+            module that gives features, for a head. It needs no name there.
         data: a list, a data set of PyTorch or Hugging Face, or a PyTorch loader, instead of what
             ``data`` names (``evoprune.data.memory.in_memory`` says of what).
         objectives: functions made objectives by ``evoprune.objective``, by name; those that the
             configuration does not name are added to its objectives.
+        tokenizer: that of the model, where none lies beside its weights; data of ``input_ids``
+            need none.
         quiet: print nothing.
 
     Raises:
         EvopruneError: cause and remedy of whatever cannot be done.
     """
-    live = Live.of(model, data, objectives)
+    live = Live.of(model, data, objectives, tokenizer)
     checked = load_config(config, overrides, live.named_in)
     console = Console(stream=None) if quiet else Console()
     with console.phase("prepare"):

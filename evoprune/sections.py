@@ -4,7 +4,7 @@ What stands under a field is what ``evoprune ls keys`` says of it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,13 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yields what is not as by default, which is all that a person wants to read."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != field.get_default(call_default_factory=True):
+                yield name, value
 
 
 def _holds_nan(value: Any) -> bool:
@@ -60,6 +67,11 @@ class Part(Section):
         if name := next((name for name, value in options.items() if _holds_nan(value)), None):
             raise ValueError(f"{name} is not a number")
         return options
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yields the name, then the options."""
+        yield None, self.type
+        yield from self.options.items()
 
     def plain(self) -> dict[str, Any]:
         """Returns the part as it would be written in YAML."""

@@ -311,10 +311,10 @@ def _problem(
 def source_of(config: Config, folder: RunFolder) -> Source:
     """Returns where the model of a prepared run comes from, for its exports."""
     manifest = folder.read_manifest() or {}
-    model = config.model
+    model, kept = config.model, folder.handed / Path(manifest["source"]).name
     return Source(
         folder=folder.ranks,
-        name_or_path=manifest["source"],
+        name_or_path=str(kept) if kept.is_dir() else manifest["source"],
         dtype=model.dtype,
         family=manifest["family"],
         trust_remote_code=model.trust_remote_code,

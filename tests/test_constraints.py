@@ -91,6 +91,7 @@ def test_a_rung_stands_beside_bounds():
     [
         ("homogenous", "Did you mean 'homogeneous'?"),
         ("standalone", "Choose one of: homogeneous."),
+        ("heterogeneous", "Every pattern reaches that one: write 'rung: homogeneous', or leave"),
         ("<=1", "Choose one of: homogeneous."),
     ],
 )
@@ -99,3 +100,10 @@ def test_a_rung_that_cannot_be_asked_for_is_refused(rung, remedy):
         asked_rung({"rung": rung})
     assert f"The constraint 'rung: {rung}' names no rung" in str(error.value)
     assert remedy in str(error.value)
+
+
+def test_a_rung_under_another_name_is_told_its_own():
+    with pytest.raises(
+        ConfigError, match=r"'rng: homogeneous' cannot be read.*'rung: homogeneous'\?"
+    ):
+        parse_constraints({"rng": "homogeneous"})

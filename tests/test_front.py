@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evoprune import pareto
-from evoprune.errors import ConfigError, EvopruneError, RunFolderError
+from evoprune.errors import ConfigError, EvopruneError, NoSuchPointError, RunFolderError
 from evoprune.front import Front, FrontPoint, super_front
 from evoprune.pareto import correlations, hypervolume, knee, nondominated, oriented
 
@@ -158,8 +158,9 @@ def test_front_is_a_sequence_of_points(front):
     assert len(front) == 4
     assert [p.id for p in front] == ["ab12", "ab34", "cd56", "ef78"]
     assert front["cd56"] is front[2]
-    with pytest.raises(KeyError):
-        front["cd"]
+    with pytest.raises(NoSuchPointError):
+        front["gh"]
+    assert front["cd"] is front["cd56"], "the beginning of one id is enough, as for pick"
     with pytest.raises(ValueError, match="same id"):
         Front((front[0], front[0]), {})
 

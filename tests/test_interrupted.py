@@ -53,7 +53,7 @@ def test_its_front_and_exports_say_what_they_are(interrupted, capsys):
     place = str(interrupted.path)
     cli.app(["front", place], standalone_mode=False)
     said = capsys.readouterr().out
-    assert said.startswith(NOTE) and "search_kl" in said
+    assert said.startswith(NOTE) and "dense" in said
     cli.app(["export", place, "-p", "knee", "--no-verify"], standalone_mode=False)
     assert capsys.readouterr().out.startswith(NOTE)
     assert list(interrupted.models.glob("*/model.safetensors"))
@@ -67,7 +67,7 @@ def test_there_is_no_ensemble_of_it(interrupted):
 def test_a_run_that_evaluated_nothing_says_so(interrupted):
     header = interrupted.journal.read_text().splitlines(keepends=True)[0]
     interrupted.journal.write_text(header)
-    with pytest.raises(RunFolderError, match="has not evaluated anything yet"):
+    with pytest.raises(RunFolderError, match="has not ended, so it has no front: 0 evaluations"):
         evoprune.Run.load(interrupted.path)
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprune.config import SpaceConfig, _load_space
 from evoprune.controls import RULES
 from evoprune.errors import SpaceError
 from evoprune.genes import GeneSpec, build_space
@@ -16,6 +15,7 @@ from evoprune.pattern import Drop, Keep
 from evoprune.registry import ALGORITHMS
 from evoprune.search.repair import check_budgets, repair
 from evoprune.search.starts import stratified
+from evoprune.sections import SpaceConfig, load_space
 from evoprune.space import Gene, Quorum, Site, Space
 from evoprune.testing.algorithms import asked
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem, sites
@@ -80,7 +80,7 @@ def test_a_width_that_one_block_does_not_offer_is_no_width():
 
 def test_the_shipped_space_is_its_own_homogeneous_part():
     uniform, depth_width = (
-        SpaceConfig.model_validate(_load_space(f"decoder/{name}"))
+        SpaceConfig.model_validate(load_space(f"decoder/{name}"))
         for name in ("uniform", "depth_width")
     )
     big = [Site(s.name, s.kind, {"heads": 8, "channels": 64}.get(s.kind, 1), s.parent)

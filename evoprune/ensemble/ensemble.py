@@ -89,7 +89,7 @@ class Ensemble:
 
     def __repr__(self) -> str:
         count = len(self.members)
-        return f"<Ensemble {self.name}: {count} member{'s' * (count != 1)}. {self.verdict}>"
+        return f"Ensemble '{self.name}': {count} member{'s' * (count != 1)}. {self.verdict}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the ensemble as JSON."""

@@ -14,7 +14,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -90,6 +90,32 @@ class Recipe:
                 f"At most {self.size} members cannot be {max(1, self.least)} or more.",
                 "Raise `size` or lower `least`.",
             )
+
+
+def recipe_of(recipe: Recipe | str | None, options: Mapping[str, object]) -> Recipe:
+    """Returns the recipe that a person means.
+
+    Args:
+        recipe: itself, or the name of its method; greedy by default.
+        options: fields that are otherwise.
+
+    Raises:
+        ConfigError: it is something else, or there is no such field or method.
+    """
+    if recipe is not None and not isinstance(recipe, Recipe | str):
+        raise ConfigError(
+            f"The recipe is {type(recipe).__name__}.",
+            "Give a method, such as 'greedy', or an evoprune.ensemble.members.Recipe.",
+        )
+    base = recipe if isinstance(recipe, Recipe) else Recipe(recipe or Recipe.method)
+    for name, value in options.items():
+        if name not in vars(base):
+            raise ConfigError(f"A recipe has no '{name}'.", did_you_mean(name, vars(base)))
+        if name in ("size", "least", "seed") and type(value) is not int:
+            raise ConfigError(f"'{name}' of a recipe is {value!r}.", "Give a whole number.")
+    made = replace(base, **options)  # type: ignore[arg-type]
+    made.check()
+    return made
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def open_experiment(
     say(f"model     {config.model.label}")
     family, network, weights = open_network(config.model, live.model)
     task = build(TASKS, config.task)
-    processor = family.processor(config.model)
+    processor = _processor(family, config, live)
     source = live.source or _source(config)
     pools = task.pools(config.data, source, processor)
     if note := getattr(source, "note", ""):
@@ -92,6 +92,23 @@ def open_experiment(
     say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
     family.check(network, pools, config.model.device)
     return Opened(family, network, task, processor, pools, weights)
+
+
+def _processor(family: Any, config: Config, live: Live) -> Any:
+    """Returns what turns documents into inputs; None where they are inputs already.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if live.tokenizer is not None or live.reads_tokens:
+        return live.tokenizer
+    name = config.model.name_or_path
+    if live.is_named_as(name):
+        raise ModelError(
+            f"The {name} handed over does not say where its tokenizer is.",
+            "Hand it over, `evoprune.search(…, tokenizer=…)`, or give data of `input_ids`.",
+        )
+    return family.processor(config.model)
 
 
 def _source(config: Config) -> Any:
@@ -207,7 +224,7 @@ def prepare(
             f"The run folder '{folder.path}' cannot be written: {reason}.",
             "Free disk space or correct the permissions, then give the same command again.",
         ) from error
-    name = config.model.name_or_path
+    source = _origin(config, folder, opened, live)
     folder.write_manifest(
         {
             "identity": digest(config.identity()),
@@ -216,10 +233,28 @@ def prepare(
             "seed": config.search.seed,
             "family": opened.family.name,
             "model_sha256": opened.weights,
-            "source": resolved(name) if name else str(config.model.factory),
+            "source": source,
             **digests,
         }
     )
+
+
+def _origin(config: Config, folder: RunFolder, opened: Opened, live: Live) -> str:
+    """Returns where exports find what lies beside the original model.
+
+    Of a model that is in no folder, or whose tokenizer was handed over, the run keeps that itself.
+    """
+    name = config.model.name_or_path
+    if not name:
+        return str(config.model.factory)
+    if live.tokenizer is None and not live.is_named_as(name):
+        return resolved(name)
+    beside = folder.handed / Path(name).name
+    original = opened.model if live.model is None else live.model
+    for part in (original.config, getattr(original, "generation_config", None), live.tokenizer):
+        if part is not None:
+            part.save_pretrained(beside)
+    return beside.relative_to(folder.path).as_posix()
 
 
 def _write(

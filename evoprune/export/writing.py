@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evoprune import showing
 from evoprune.errors import ExportError, did_you_mean
 from evoprune.export.card import check_target
 from evoprune.ladder import Rung
@@ -38,6 +39,9 @@ class Exported:
     bytes: int
     max_error: float | None
     speed: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return showing.exported_text(self)
 
 
 def check_dtype(asked: str) -> str:

@@ -14,16 +14,16 @@ from evoprune.ladder import rung_of
 from evoprune.pattern import Pattern
 from evoprune.quality import SAFE, USEFUL
 from evoprune.report.kept import KEPT, Meaning
-from evoprune.report.reading import RunData
+from evoprune.report.reading import RunData, inside
 from evoprune.report.words import is_number
 
 AIMS = {
-    "safe": f"the cheapest that keeps at least {SAFE:.0%}",
-    "balanced": f"the best bargain among those that keep at least {USEFUL:.0%}",
-    "small": f"the cheapest that keeps at least {USEFUL:.0%}",
+    "safe": f"cheapest that keeps at least {SAFE:.0%} on validation",
+    "balanced": f"best bargain that keeps at least {USEFUL:.0%} on validation",
+    "small": f"cheapest that keeps at least {USEFUL:.0%} on validation",
 }
 # What is left to recommend where nothing says what is kept.
-BARGAIN = {"knee": "the best bargain over all objectives"}
+BARGAIN = {"knee": "best bargain over all objectives"}
 # How the rungs of the export ladder load, in words.
 LOADING = {
     "homogeneous": "plain transformers",
@@ -75,16 +75,18 @@ def advice(front: Front, kept: Meaning) -> list[Advice]:
     return found
 
 
-def command(run: RunData) -> str:
-    """Returns what to type for an export, up to the pick."""
-    return f"evoprune export {shlex.quote(_shown(run.path))}"
+def command(run: RunData, verb: str = "export", pick: str = "") -> str:
+    """Returns what to type for a run; an export's pick may be left to whoever completes it."""
+    # Quoted, for a folder that came from elsewhere may name its points as it likes.
+    chosen = f" -p {shlex.quote(pick)}" if pick else ""
+    return f"evoprune {verb} {shlex.quote(_shown(run.path))}{chosen}"
 
 
 def _shown(path: Path) -> str:
     """Returns a path as one would type it here."""
     here = Path.cwd()
-    inside = path.is_absolute() and path.is_relative_to(here)
-    return (path.relative_to(here) if inside else path).as_posix()
+    below = path.is_absolute() and path.is_relative_to(here)
+    return (path.relative_to(here) if below else path).as_posix()
 
 
 def model_of(run: RunData, point: FrontPoint) -> Mapping[str, Any]:
@@ -92,15 +94,10 @@ def model_of(run: RunData, point: FrontPoint) -> Mapping[str, Any]:
     found: list[Mapping[str, Any]] = [
         model
         for name, model in run.models.items()
-        if name == point.id or _inside(model, "pattern").get("id") == point.id
+        if name == point.id or inside(model, "pattern").get("id") == point.id
     ]
     measured = [model for model in found if model.get("speed")]
     return (measured or found or [{}])[0]
-
-
-def _inside(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def rung(run: RunData, point: FrontPoint) -> str:
@@ -118,19 +115,25 @@ def rung(run: RunData, point: FrontPoint) -> str:
 
 def speed(run: RunData, point: FrontPoint, dense: Mapping[str, float]) -> tuple[str, bool]:
     """Returns how fast a point is in words, and whether that was measured."""
-    timed = _inside(model_of(run, point), "speed")
-    told = []
-    for key, what in (("prompt_ms", "prompts"), ("decode_ms", "decoding"), ("batch_ms", "batches")):
-        ratio = _inside(timed, key).get("ratio")
-        if is_number(ratio) and ratio > 0:
-            told.append(f"{what} {1 / ratio:.2f} ×")
+    timed = inside(model_of(run, point), "speed")
+    told = ratios(timed)
     if told:
         where = f"{timed.get('hardware', 'hardware unknown')}, threads: {timed.get('threads', '?')}"
-        return f"as fast as dense: {', '.join(told)} (measured on {where})", True
+        return f"as fast as dense: {told} (measured on {where})", True
     flops, whole = point.values.get("flops"), dense.get("flops")
     if is_number(flops) and is_number(whole) and whole:
         return f"{flops / whole:.0%} of the FLOPs (not timed: export with --measure)", False
     return "", False
+
+
+def ratios(timed: Mapping[str, Any]) -> str:
+    """Returns how many times as fast as the dense model an export is; empty if not measured."""
+    told = []
+    for key, what in (("prompt_ms", "prompts"), ("decode_ms", "decoding"), ("batch_ms", "batches")):
+        ratio = inside(timed, key).get("ratio")
+        if is_number(ratio) and ratio > 0:
+            told.append(f"{what} {1 / ratio:.2f} ×")
+    return ", ".join(told)
 
 
 def beside(run: RunData, point: FrontPoint) -> dict[str, FrontPoint | None]:

@@ -14,7 +14,7 @@ from evoprune.report.advice import (
 )
 from evoprune.report.clusters import Losses
 from evoprune.report.kept import COSTS, KEPT, Meaning
-from evoprune.report.reading import RunData
+from evoprune.report.reading import RunData, inside
 from evoprune.report.words import Markup, card, escape, is_number, number
 
 # Shown beside quality kept, the first that was measured: what people know of such a model.
@@ -27,9 +27,10 @@ def lead(run: RunData, losses: Losses | None) -> str:
     if run.front is None:
         text = (
             "This run has not come to its end: it has no front yet, so nothing can be recommended. "
-            "What it evaluated is below; give the search's command again and it goes on."
+            "What it evaluated is below. Give the search's command again and it goes on; the best "
+            f"so far: {command(run, 'front')}"
         )
-        return card(run.name, f"{body}<p class=warning>{text}</p>", kind="wide lead")
+        return card(run.name, f"{body}<p class=warning>{escape(text)}</p>", kind="wide lead")
     if not len(run.front):
         return card(run.name, f"{body}<p class=warning>The front is empty.</p>", kind="wide lead")
     told = advice(run.front, run.kept)
@@ -40,20 +41,15 @@ def lead(run: RunData, losses: Losses | None) -> str:
 
 def _subtitle(run: RunData) -> str:
     """Returns the model, the space and the algorithm in a line."""
-    model, search = _inside(run.identity, "model"), _inside(run.identity, "search")
+    model, search = inside(run.identity, "model"), inside(run.identity, "search")
     told = [
         str(model.get("name_or_path") or model.get("factory") or "").rstrip("/").split("/")[-1],
-        f"space {_inside(run.identity, 'space').get('name') or 'of its own'}",
-        str(_inside(search, "algorithm").get("type", "")),
+        f"space {inside(run.identity, 'space').get('name') or 'of its own'}",
+        str(inside(search, "algorithm").get("type", "")),
         f"{run.summary['n_eval']} evaluations" if "n_eval" in run.summary else "",
         f"seed {search['seed']}" if "seed" in search else "",
     ]
     return f"<p class=subtitle>{escape(' · '.join(part for part in told if part))}</p>"
-
-
-def _inside(document: Mapping[str, object], key: str) -> Mapping[str, object]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _now(front: Front) -> str:
@@ -90,7 +86,7 @@ def _recommended(run: RunData, front: Front, one: Advice, losses: Losses | None)
         head += f"<p class=same>the same point as {escape(one.same)}</p>"
     return (
         f"<article class=pick>{head}{_size(front, one.point)}<dl>{items}</dl>{said}"
-        f"{copyable(f'{command(run)} -p {one.pick}')}"
+        f"{copyable(command(run, pick=one.pick))}"
         f"<button type=button class=link data-point='{escape(one.point.id)}'>"
         f"All about {escape(one.point.id)}</button></article>"
     )
@@ -98,10 +94,10 @@ def _recommended(run: RunData, front: Front, one: Advice, losses: Losses | None)
 
 def copyable(text: str) -> str:
     """Returns a command with the button that copies it, as HTML."""
-    shown = escape(text)
+    shown, (start, pick) = escape(text), map(escape, text.rsplit(" -p ", 1))
     return (
-        f"<div class=command><code>{shown}</code><button type=button data-copy='{shown}' "
-        "aria-label='Copy the command'>Copy</button></div>"
+        f"<div class=command><code>{start} <span>-p {pick}</span></code>"
+        f"<button type=button data-copy='{shown}' aria-label='Copy the command'>Copy</button></div>"
     )
 
 

@@ -12,7 +12,7 @@ from evoprune.report.advice import LOADING, advice, command, rung, speed
 from evoprune.report.clusters import Losses, losses
 from evoprune.report.kept import COSTS, KEPT, Meaning, share
 from evoprune.report.progress import course
-from evoprune.report.reading import PREFIXES, RunData, base_name, finite
+from evoprune.report.reading import PREFIXES, RunData, base_name, finite, inside
 from evoprune.report.survival import Genes, compact
 from evoprune.report.words import is_number
 
@@ -171,18 +171,10 @@ def _all_tags(run: RunData, front: Front) -> list[list[str]]:
         if one.point:
             tags[one.point.id].append(one.name)
     for name, model in run.models.items():
-        known = str(_get(model, "pattern", "id") or name)
+        known = str(inside(model, "pattern").get("id") or name)
         if known in tags:
             tags[known].append(f"exported: {model.get('rung', 'model')}")
     return list(tags.values())
-
-
-def _get(document: Mapping[str, Any], *keys: str) -> Any:
-    """Returns what lies under some keys; None where it does not."""
-    found: Any = document
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
 
 
 def _dots(run: RunData, split: str) -> dict[str, Any]:

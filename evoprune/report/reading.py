@@ -280,3 +280,9 @@ def _measure(name: str, told: Mapping[str, Any]) -> Measure:
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
     """Returns the finite numbers among some values."""
     return {name: value for name, value in values.items() if is_number(value)}
+
+
+def inside(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Returns the mapping under a key; an empty one where there is none."""
+    found = document.get(key)
+    return found if isinstance(found, Mapping) else {}

@@ -5,7 +5,8 @@ from typing import Any
 
 from evoprune.front import Front
 from evoprune.pareto import correlations, oriented
-from evoprune.report.reading import RunData
+from evoprune.report.advice import ratios
+from evoprune.report.reading import RunData, inside
 from evoprune.report.words import (
     MISSING,
     SPLITS,
@@ -200,26 +201,23 @@ def exports(run: RunData) -> str:
         rows.append(
             (
                 Markup(f"<code>models/{escape(name)}</code>"),
-                _under(_inside(model, "provenance"), "pick", MISSING),
+                _under(inside(model, "provenance"), "pick", MISSING),
                 model.get("rung", MISSING),
-                number(_under(_inside(model, "params"), "export")),
-                number(_under(_inside(model, "params"), "base")),
-                number(_under(_inside(model, "bytes"), "export")),
+                number(_under(inside(model, "params"), "export")),
+                number(_under(inside(model, "params"), "base")),
+                number(_under(inside(model, "bytes"), "export")),
                 f"{error:.1e}" if is_number(error) else "not recorded",
+                ratios(inside(model, "speed")) or "not timed",
             )
         )
-    head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error")
+    head = ("path", "pick", "rung", "parameters", "of", "bytes", "largest error", "times as fast")
     note = (
         "The rung says how a pattern was written: homogeneous loads with stock classes, "
         "dense-masked saves nothing; standalone holds a head's backbone, head-only does not. "
-        "Errors are relative to the largest logit."
+        "The largest error is that of verification in a fresh process, relative to the largest "
+        "logit."
     )
-    return card("Exported models", table(head, rows, numeric=3), note)
-
-
-def _inside(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
+    return card("Exported models", table(head, rows, numeric=3), note, "wide")
 
 
 def _under(document: Mapping[str, Any], key: str, default: Any = None) -> Any:
@@ -294,10 +292,10 @@ def provenance(run: RunData) -> str:
     """Returns where the run's figures come from, and what failed."""
     manifest = run.manifest
     digests = {"identity": manifest.get("identity"), "base": manifest.get("base_sha256")}
-    digests |= {f"pool, {name}": value for name, value in _inside(manifest, "pools").items()}
+    digests |= {f"pool, {name}": value for name, value in inside(manifest, "pools").items()}
     facts = [("folder", run.name), ("family", manifest.get("family", MISSING))]
     facts += [("seed", manifest.get("seed", MISSING)), ("python", manifest.get("python", MISSING))]
-    facts += list(_inside(manifest, "versions").items())
+    facts += list(inside(manifest, "versions").items())
     codes = [
         (name, Markup(f"<code>{escape(value)}</code>")) for name, value in digests.items() if value
     ]

@@ -63,7 +63,7 @@ def test_one_member_is_no_ensemble_and_none_compared_says_so():
 
 def test_the_representation_is_short_and_ends_with_the_verdict():
     one = made(row("best_single", -0.3, -0.1))
-    assert repr(one) == f"<Ensemble pair: 2 members. {one.verdict}>"
+    assert repr(one) == f"Ensemble 'pair': 2 members. {one.verdict}"
     assert repr(replace(one, members=one.members[:1])).startswith(
-        "<Ensemble pair: 1 member. It has"
+        "Ensemble 'pair': 1 member. It has"
     )

@@ -73,7 +73,8 @@ def test_a_function_is_searched_for_and_resumed(tiny_config):
     lines = len(run.folder.journal.read_text().splitlines())
     again = evoprune.search(settings, objectives=handed, quiet=True)
     assert again.front == run.front
-    assert len(run.folder.journal.read_text().splitlines()) == lines + 2  # it began, it ended
+    # It began, came to its controls, ended.
+    assert len(run.folder.journal.read_text().splitlines()) == lines + 3
 
 
 def test_another_function_on_the_same_folder_is_refused(tiny_config):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from evoprune.config import SpaceConfig, _load_space
 from evoprune.export.export import export_pattern
 from evoprune.export.subject import Subject
+from evoprune.sections import SpaceConfig, load_space
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
@@ -14,7 +14,7 @@ def test_points_of_the_uniform_space_load_in_the_stock_class(make_source, tmp_pa
     import transformers
 
     source, sites = make_source(kind, "float64")
-    space = SpaceConfig.model_validate(_load_space("decoder/uniform")).build(sites)
+    space = SpaceConfig.model_validate(load_space("decoder/uniform")).build(sites)
     X = np.concatenate(
         [space.corners[1:], np.random.default_rng(2).integers(0, space.upper + 1, (3, space.n_var))]
     )

@@ -10,7 +10,7 @@ import pytest
 from run_folders import DENSE, ZERO, Made, make_run, write_json
 
 from evoprune.front import Front, FrontPoint
-from evoprune.report.advice import advice, beside, command, rung, speed
+from evoprune.report.advice import Advice, advice, beside, command, rung, speed
 from evoprune.report.clusters import losses
 from evoprune.report.html import page
 from evoprune.report.kept import KEPT, judged, share
@@ -36,6 +36,12 @@ def front_of(path: Path) -> Front:
     return front
 
 
+def advised(path: Path) -> list[Advice]:
+    data = read_run(path)
+    assert data.front is not None
+    return advice(data.front, data.kept)
+
+
 def rewritten(path: Path, **changes) -> Path:
     """Changes the front of a run in its folder."""
     front = Front.from_json(path / "front.json")
@@ -44,7 +50,7 @@ def rewritten(path: Path, **changes) -> Path:
 
 
 def test_three_points_are_recommended_as_the_front_chooses_them(run):
-    found = {one.name: one for one in advice(front_of(run), read_run(run).kept)}
+    found = {one.name: one for one in advised(run)}
     assert list(found) == ["safe", "balanced", "small"]
     for name, one in found.items():
         assert one.point == front_of(run).choose(name).point and one.pick == name
@@ -69,6 +75,20 @@ def test_the_command_names_the_run_as_one_would_type_it(run, monkeypatch):
     assert "-p safe" in first_screen(run) and "-p small" in first_screen(run)
     spaced = make_run(run.parent / "a run")
     assert command(read_run(spaced)) == "evoprune export 'a run'"
+
+
+def test_what_is_copied_runs_nothing_that_a_folder_names(tmp_path):
+    run = make_run(tmp_path / "run", Made(old=True))
+    bad = [replace(p, id=f"{p.id}; rm -rf x") for p in Front.from_json(run / "front.json")]
+    rewritten(run, points=tuple(bad))
+    assert all(f"-p &#x27;{one.pick}&#x27;" in page([read_run(run)]) for one in advised(run))
+
+
+def test_an_unfinished_run_says_how_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "run", finished=False)
+    assert "nothing can be recommended" in first_screen(run)
+    assert "the best so far: evoprune front run" in first_screen(run)
 
 
 def test_a_measured_speed_takes_the_place_of_flops(run):
@@ -126,11 +146,10 @@ def test_a_pick_that_removes_nothing_says_so(run):
 
 def test_an_old_run_is_judged_by_what_is_left_of_a_tokens_probability(tmp_path):
     run = make_run(tmp_path / "run", Made(old=True))
-    front, point = front_of(run), front_of(run)[0]
+    point, told = front_of(run)[0], advised(run)
     left = np.exp(DENSE - point.values["report_nll"])
     assert point.values[f"report_{KEPT}"] == pytest.approx(left)
     assert point.values[f"report_{KEPT}_low"] < left < point.values[f"report_{KEPT}_high"]
-    told = advice(front, read_run(run).kept)
     # By its name `evoprune export` would choose another: it does not know this share.
     assert [one.pick for one in told] == [one.point.id for one in told]
     assert "divided by that of the point" in first_screen(run)
@@ -155,7 +174,7 @@ def test_without_any_measure_of_quality_only_the_knee_is_recommended(run):
     rewritten(run, points=tuple(bare), goals={"worst_cluster_kl": "min", "params": "min"}, zero={})
     data = read_run(run)
     assert data.kept.words == ""
-    assert [one.name for one in advice(data.front, data.kept)] == ["knee"]
+    assert [one.name for one in advised(run)] == ["knee"]
     assert "measured nothing that could be set against the dense model" in first_screen(run)
 
 

@@ -1,6 +1,7 @@
 // Copying commands, and the drawer at the side that tells all about a point.
 
 const drawer = find("#drawer");
+const COPY = "Copy the command";
 let opener = null;
 
 // Pages opened from a disk may not have the clipboard's API, or be refused it.
@@ -25,7 +26,12 @@ document.addEventListener("click", async (event) => {
   if (button) {
     const done = await copyText(button.dataset.copy);
     button.textContent = done ? "Copied" : "Select it and copy";
-    setTimeout(() => { button.textContent = "Copy"; }, 1600);
+    // Whoever does not see the text change hears the name of the button change.
+    button.setAttribute("aria-label", button.textContent);
+    setTimeout(() => {
+      button.textContent = "Copy";
+      button.setAttribute("aria-label", COPY);
+    }, 1600);
   }
   const link = event.target.closest("[data-point]");
   if (link) {
@@ -34,12 +40,19 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// A folder that came from elsewhere may name its points as it likes.
+const quoted = (text) => (/^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+
 function commandBox(text) {
   const box = make("div", "", { class: "command" });
   const button = make("button", "Copy", {
-    type: "button", "data-copy": text, "aria-label": "Copy the command",
+    type: "button", "data-copy": text, "aria-label": COPY,
   });
-  box.append(make("code", text), button);
+  // The pick is not broken at its hyphen.
+  const [start, pick] = text.split(/ (?=-p )/);
+  const code = make("code", `${start} `);
+  code.append(make("span", pick));
+  box.append(code, button);
   return box;
 }
 
@@ -86,7 +99,7 @@ function openPoint(d, front, index) {
   const [id, tags] = [part.ids[index], part.tags[index] ?? []];
   const parts = [make("p", [part.origin === "search" ? "found by the search" : `of the control ${part.origin}`,
     ...tags].join(" · "), { class: "caption" })];
-  if (!front && d.command) parts.push(commandBox(`${d.command} -p ${id}`));
+  if (!front && d.command) parts.push(commandBox(`${d.command} -p ${quoted(id)}`));
   const about = part.about?.[index] ?? {};
   const facts = make("dl");
   for (const [term, text] of Object.entries(about)) facts.append(make("dt", term), make("dd", text));

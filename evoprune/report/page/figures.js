@@ -74,7 +74,8 @@ function drawUnits(el, d) {
 }
 
 // A picture of many cells is painted, not built of elements.
-const MAP = { left: 62, right: 12, bar: 56, top: 8, names: 110 };
+const WIDEST = 120;
+const MAP = { left: 62, right: 12, bar: 56, top: 8, names: 96 };
 
 function drawSurvival(el, d) {
   const s = d.strip;
@@ -92,7 +93,7 @@ function drawSurvival(el, d) {
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
   pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  const step = (width - MAP.left - MAP.right) / genes;
+  const step = Math.min(WIDEST, (width - MAP.left - MAP.right) / genes);
   paintMap(pen, d, { cell, step, first: MAP.top + MAP.bar + 14 });
   canvas.onpointermove = (event) => {
     const gene = Math.floor((event.offsetX - MAP.left) / step);
