@@ -238,17 +238,31 @@ class Forecast:
         algorithm = ALGORITHMS.load(name)()
         if isinstance(algorithm, Rule):
             X = algorithm.begin(problem, started[:0], 0).ask()
-            shares = problem.share(X) if X is not None else np.zeros(0)
+            X = started[:0] if X is None else X
+            new = ~(X[:, None] == started[None]).all(axis=2).any(axis=1)
+            shares = problem.share(X[new][np.cumsum(problem.share(X))[new] * top <= bound])
         else:
-            shares = self._walk(int(algorithm.most(problem)), 1000 + int(4 * bound / top))
-        shares = shares[np.cumsum(shares) * top <= bound]
+            shares = self._walk(bound / top)
         n = len(shares)
         return Phase(name, Work(n, float(shares.sum()) * top, n * top), points=self.front(n))
 
-    def _walk(self, steps: int, most: int) -> np.ndarray:
-        """Returns about the shares of what goes from the dense model to nothing (≤ most,)."""
+    def _walk(self, bound: float) -> np.ndarray:
+        """Returns about the shares of what greedy removal tries, whole steps only (P,).
+
+        Args:
+            bound: how many dense passes it may take.
+        """
         dense, empty = self._problem.share(self._problem.space.corners)
-        return dense + (empty - dense) * np.arange(min(steps, most)) / max(1, steps)
+        n_var, levels = self._problem.space.n_var, int(self._problem.space.upper.sum())
+        shares, spent = [float(dense)], float(dense)
+        for taken in range(levels):
+            share = float(dense + (empty - dense) * (taken + 1) / levels)
+            count = min(n_var, levels - taken)
+            spent += count * share
+            if spent > bound:
+                break
+            shares += [share] * count
+        return np.array(shares)
 
     def _started(self) -> np.ndarray:
         """Returns the warm starts that need no evaluation (W, n_var)."""

@@ -57,12 +57,6 @@ def refused(overrides=(), **sections):
         ),
     ],
 )
-@pytest.mark.parametrize("overrides", ["search.n_eval=3", 3])
-def test_overrides_are_a_list_or_a_mapping(overrides):
-    with pytest.raises(ConfigError, match=r"The overrides are .*Give a list or a mapping"):
-        load_config({}, overrides)
-
-
 def test_an_unknown_setting_is_named_with_its_near_miss(sections, message):
     assert refused(**sections) == message
 
@@ -441,3 +435,9 @@ def test_a_plugin_that_cannot_be_loaded_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_plugin(path)
+
+
+@pytest.mark.parametrize("overrides", ["search.n_eval=3", 3])
+def test_overrides_are_a_list_or_a_mapping(overrides):
+    with pytest.raises(ConfigError, match=r"The overrides are .*Give a list or a mapping"):
+        load_config({}, overrides)

@@ -119,7 +119,7 @@ def speed(run: RunData, point: FrontPoint, dense: Mapping[str, float]) -> tuple[
     told = ratios(timed)
     if told:
         where = f"{timed.get('hardware', 'hardware unknown')}, threads: {timed.get('threads', '?')}"
-        return f"as fast as dense: {told} (measured on {where})", True
+        return f"{told} as fast as dense (measured on {where})", True
     flops, whole = point.values.get("flops"), dense.get("flops")
     if is_number(flops) and is_number(whole) and whole:
         return f"{flops / whole:.0%} of the FLOPs (not timed: export with --measure)", False

@@ -25,7 +25,8 @@ from evoprune.quality import USEFUL
 
 HERE = Path(__file__).resolve().parent
 PICKS = ("safe", "balanced", "small")
-TOTAL = re.compile(r"^total\s.*?(?:about )?([\d,.]+) s", re.MULTILINE)
+TOTAL = re.compile(r"^TOTAL\s+about ([\d.]+) (s|min|h)\b", re.MULTILINE)
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass
@@ -84,7 +85,7 @@ def hour(shell: Transcript, config: str, output: str) -> list[str]:
     total = TOTAL.search(planned)
     if total is None:
         raise RuntimeError(f"the plan names no total:\n{planned}")
-    said = float(total[1].replace(",", ""))
+    said = float(total[1]) * UNITS[total[2]]
     _, took = shell.type("evoprune", "search", config)
     shell.type("evoprune", "front", output)
     for pick in PICKS:

@@ -182,5 +182,5 @@ def test_a_failed_export_is_said_and_loses_neither_report_nor_run(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
-    assert "the export of 'knee' failed: The disk is full. Free it." in capsys.readouterr().out
+    assert "the export of 'balanced' failed: The disk is full. Free it." in capsys.readouterr().out
     assert (tmp_path / "run" / "report.html").is_file()

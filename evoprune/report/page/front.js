@@ -208,7 +208,10 @@ function drawFronts(made, d, axes, split, targets) {
       drawLine(made, stair.filter((i) => known.includes(i)).map(place), colour(index), !index);
     const on = new Set(stair);
     drawMarks(made, seen.filter((i) => !on.has(i)).map(place), colour(index), index ? 2.5 : 3.5, 0.45);
-    drawMarks(made, seen.filter((i) => on.has(i)).map(place), colour(index), index ? 2.5 : 4.5, index ? 0.6 : 1);
+    // A point without a line would hardly be seen.
+    const alone = part.ids.length === 1;
+    drawMarks(made, seen.filter((i) => on.has(i)).map(place), colour(index),
+      index && !alone ? 2.5 : 4.5, index && !alone ? 0.6 : 1);
     for (const i of seen)
       targets.push([...place(i), () => pointLines(d, part, i, split), () => openPoint(d, index, i)]);
     if (index) return;
