@@ -231,7 +231,10 @@ def _of_run(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         ) from error
     # Beside a journal it names that run, wherever the folder was moved; a copy names a new one.
     in_run = path.name == "config.yaml" and (path.parent / "journal.jsonl").is_file()
-    return {**whole, "output": str(path.parent) if in_run else "runs/{name}"}
+    folder, here = path.parent, Path.cwd()
+    if folder != here and folder.is_relative_to(here):
+        folder = folder.relative_to(here)  # as it was given, so that messages stay short
+    return {**whole, "output": str(folder) if in_run else "runs/{name}"}
 
 
 def build(registry: Registry, part: Part, **given: Any) -> Any:

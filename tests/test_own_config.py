@@ -34,6 +34,13 @@ def test_it_names_the_run_that_it_lies_in(run):
     assert again.folder.journal.read_bytes().startswith(journal)
 
 
+def test_below_the_working_folder_it_keeps_its_short_name(run, monkeypatch):
+    monkeypatch.chdir(run.folder.path.parent)
+    assert load_config("run/config.yaml").output == "run"
+    monkeypatch.chdir(run.folder.path)
+    assert load_config("config.yaml").output == str(run.folder.path)
+
+
 def test_a_moved_run_goes_on_where_it_lies_now(run, tmp_path):
     moved = tmp_path / "elsewhere"
     run.folder.path.rename(moved)
