@@ -40,7 +40,8 @@ Plugins = Annotated[
 
 
 # As the columns of a front begin.
-SPLITS = ("search", "val", "report")
+SPLIT_WORDS = {"search": "search", "val": "validation", "report": "report"}
+SPLITS = tuple(SPLIT_WORDS)
 
 
 def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[str]:
@@ -142,6 +143,7 @@ def front(
         split = "search"
         print(NOTE)
     _table(*front_table(merged, split, owners if len(runs) > 1 else None))
+    print(f"{SPLIT_WORDS[split]} split; 95 % intervals; sizes beside those of the dense model")
     for note in pick_notes(merged):
         print(note)
     if len(runs) > 1:

@@ -247,8 +247,8 @@ class Front:
 
         - ``safe``: the cheapest point that keeps at least 95 %; where none does, the one that
           keeps most.
-        - ``balanced``: the knee of the points that keep at least 80 %, over all objectives; where
-          none does, the knee of all.
+        - ``balanced``: the knee, over all objectives, of the points that keep at least 80 % and
+          cost no more than ``safe``; where none keeps that much, the knee of all.
         - ``small``: the cheapest point that keeps at least 80 %, as ``safe``.
         - ``knee``: that of all points; its box ends at the frequencies-only model.
         - ``best:token_accuracy``: the best value of an objective.

@@ -24,7 +24,7 @@ def front_table(
         runs: of a merged front which run each point is of, by its id.
     """
     known = front.columns()
-    measured = [f"{split}_{name}" for name in (COLUMN, "perplexity")]
+    measured = [f"{split}_{name}" for name in (COLUMN, "perplexity", "kl")]
     measured += [f"{split}_{goal}" for goal in front.goals]
     measured = [name for name in dict.fromkeys(measured) if name in known]
     counted = [name for name in front.goals if name in known and not name.startswith(MEASURED)]

@@ -154,9 +154,16 @@ class Picker:
         if not len(good):
             index, why, _ = self._knee(among)
             return index, why, f"No point keeps {USEFUL:.0%} of what the dense model knows."
+        beside, safe = "", among[quality >= SAFE]
+        if len(safe):
+            # More than the safe one would cost more, and be no better bargain.
+            name, goal = self.cost()
+            costs = self._oriented([name], goal)[:, 0]
+            good, beside = good[costs[good] <= costs[safe].min()], f", no more {name} than safe"
+            beside = beside if goal == "min" else f", no less {name} than safe"
         index = int(good[knee(self._oriented([*self._front.goals])[good])])
         verb = "keep" if len(good) > 1 else "keeps"
-        why = f"knee of {_count(good)} that {verb} at least {USEFUL:.0%}"
+        why = f"knee of {_count(good)} that {verb} at least {USEFUL:.0%}{beside}"
         return index, f"{why}{self._keeps(index)}", ""
 
     def _knee(self, among: Points) -> tuple[int, str, str]:

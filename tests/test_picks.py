@@ -32,13 +32,17 @@ def front(rows=ROWS, quality=True, goals=GOALS):
     [
         ("safe", "cc", "fewest params of the 3 points that keep at least 95%; it keeps 95.5%"),
         ("small", "ee", "fewest params of the 5 points that keep at least 80%; it keeps 81.0%"),
-        ("balanced", "cc", "knee of the 5 points that keep at least 80%; it keeps 95.5%"),
+        (
+            "balanced",
+            "dd",
+            "knee of the 3 points that keep at least 80%, no more params than safe; it keeps 88.0%",
+        ),
         ("best:kl", "aa", "best kl of the 6 points; it keeps 100.0%"),
         ("perplexity<=20", "dd", "fewest params of the 4 points"),
         ("params<=70%", "cc", "best kl of the 4 points; it keeps 95.5%"),
         ("params<=70%,perplexity<=20", "dd", "fewest params of the 2 points"),
         ("quality_kept>=90%", "cc", "fewest params of the 3 points"),
-        ("rung=homogeneous", "cc", "knee of the 3 points that keep at least 80%; it keeps 95.5%"),
+        ("rung=homogeneous", "cc", None),
         ("small,rung=heterogeneous", "dd", None),
         ("safe, params<=95%", "cc", None),
         ("ff", "ff", "by its id; it keeps 10.0%"),
@@ -48,6 +52,13 @@ def test_a_rule_and_its_words(expression, expected, rule):
     chosen = front().choose(expression)
     assert chosen.point.id == expected
     assert rule is None or chosen.rule == rule
+
+
+def test_picks_never_grow_from_safe_to_small():
+    flat = [("a", 0.0, 1000, 1.0, None), ("b", 0.01, 990, 0.99, None), ("c", 2.0, 985, 0.96, None)]
+    picks = [front([*flat, *ROWS[3:]]).pick(name) for name in ("safe", "balanced", "small")]
+    sizes = [point.values["params"] for point in picks]
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_pick_that_removes_nothing_warns():

@@ -121,7 +121,7 @@ def test_every_verb_on_either_model(model, tiny_config, tmp_path, monkeypatch, c
         assert stop.value.code == 0, (verb, heard[verb[0]])
     assert "one dense pass" in heard["plan"] and "purity" in heard["calibrate"]
     assert "verified in a fresh process" in heard["export"] and "layers.0.mlp" in heard["ls"]
-    assert "evaluations" in heard["doctor"] and "report_" in heard["front"]
+    assert "evaluations" in heard["doctor"] and "report split" in heard["front"]
     assert "of the algorithm itself" in heard["search"]
     box = json.loads((tmp_path / "run/manifest.json").read_text())["hypervolume"]
     # From all to nothing of what can be removed, each in its own direction.

@@ -105,9 +105,10 @@ sys.path.insert(0, sys.argv[1])
 import evoprune.search.algorithms, evoprune.search.archive, evoprune.search.exhaustive
 import evoprune.search.greedy, evoprune.search.loop, evoprune.search.operators
 import evoprune.search.problem, evoprune.search.repair, evoprune.search.starts
+from evoprune.search.algorithms import Nsga2
 from evoprune.testing.synthetic import problem, run
 with tempfile.TemporaryDirectory() as folder:
-    found, _ = run(problem(3), evoprune.search.algorithms.Nsga2(), pathlib.Path(folder), n_eval=30)
+    found, _ = run(problem(3), Nsga2(), pathlib.Path(folder), n_eval=30)
 assert found.front
 print([name for name in ("torch", "transformers", "ray", "pydantic") if name in sys.modules])
 """
