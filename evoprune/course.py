@@ -1,6 +1,7 @@
 """How far a run is: what its phases have taken, and what is left by that."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from evoprune.arithmetic import duration
@@ -9,6 +10,8 @@ from evoprune.protocols import Evaluation
 
 # Seconds after which the forecast is made anew with what evaluations take by now.
 RENEW = 10.0
+# New evaluations that the rest is reckoned by: a machine that others use as well changes its pace.
+LATEST = 64
 # Seconds reckoned for the intervals of a point of a front.
 INTERVAL = 0.2
 
@@ -33,9 +36,8 @@ class Course:
         self._phases: list[Phase] = []
         self._ended = 0  # of the phases that were foretold
         self._answered: set[tuple[str, str, int]] = set()
-        self._fresh = Work()
-        self._model = self._rest = 0.0
-        self._first: float | None = None
+        # When each of the latest new evaluations began, itself, and what it read.
+        self._latest: deque[tuple[float, Evaluation, float]] = deque(maxlen=LATEST)
         self._renewed = 0.0
         self.name, self.done, self._since = "", Work(), self._began
 
@@ -84,24 +86,22 @@ class Course:
         if key in self._answered or self._splits is None:
             return
         self._answered.add(key)
-        work = Work(1, one.tokens, self._splits.of(one.split, one.rung))
-        self.done += work
+        read = self._splits.of(one.split, one.rung)
+        self.done += Work(1, one.tokens, read)
         if new:
-            if self._first is None:
-                self._first = self._clock() - one.seconds
-            self._fresh += work
-            self._model += one.model_seconds
-            self._rest += one.seconds - one.model_seconds
+            self._latest.append((self._clock() - one.seconds, one, read))
 
     @property
     def rate(self) -> Rate | None:
-        """What evaluations have taken, None before the first."""
-        if self._first is None or not self._fresh.tokens or not self._fresh.read:
+        """What the latest evaluations have taken, None before the first."""
+        tokens = sum(one.tokens for _, one, _ in self._latest)
+        read = sum(read for _, _, read in self._latest)
+        if not tokens or not read:
             return None
-        wall = max(self._clock() - self._first, 1e-9)
-        workers = max((self._model + self._rest) / wall, 1e-9)
-        model, rest = self._model / self._fresh.tokens, self._rest / self._fresh.read
-        return Rate(model, rest, workers, INTERVAL)
+        model = sum(one.model_seconds for _, one, _ in self._latest)
+        every = sum(one.seconds for _, one, _ in self._latest)
+        wall = max(self._clock() - min(began for began, _, _ in self._latest), 1e-9)
+        return Rate(model / tokens, (every - model) / read, max(every / wall, 1e-9), INTERVAL)
 
     @property
     def left(self) -> float | None:
