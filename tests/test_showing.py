@@ -36,8 +36,9 @@ def graded() -> Front:
 
 SHOWN = """\
 Front of 6 points, kl ↓ × params ↓ (report split)
-  safe, balanced  p1  keeps 97.0%, kl 0.1, params 850,000 (85%)
-  small           p3  keeps 81.0%, kl 0.3, params 550,000 (55%)"""
+  safe      p1  keeps 97.0%, kl 0.1, params 850,000 (85%)
+  balanced  p2  keeps 90.0%, kl 0.2, params 700,000 (70%)
+  small     p3  keeps 81.0%, kl 0.3, params 550,000 (55%)"""
 
 
 def test_a_front_is_its_picks():
