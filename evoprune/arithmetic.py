@@ -161,4 +161,6 @@ def duration(amount: float) -> str:
     """Returns seconds as people read them."""
     if amount < 120:
         return f"{amount:.0f} s"
+    if amount < 600:
+        return f"{amount / 60:.1f} min"
     return f"{amount / 60:.0f} min" if amount < 7200 else f"{amount / 3600:.1f} h"

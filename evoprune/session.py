@@ -81,10 +81,11 @@ class Session:
     def scorer(self) -> Scorer:
         """Scores patterns on validation and report."""
         calibration, rung = self.folder.calibration, self.rungs[-1].index
-        return Scorer(self.problem, self.archive, calibration, rung, self._judge)
+        return Scorer(self.problem, self.archive, calibration, rung, self.judge)
 
     @property
-    def _judge(self) -> Judge:
+    def judge(self) -> Judge:
+        """What a front says of its points beside what was searched for."""
         name = getattr(TASKS.load(self.config.task.type), "quality", None)
         quality = build(OBJECTIVES, Part(type=name)) if name else None
         return Judge(quality, name or "", partial(export_rungs, self.config, self.folder))

@@ -93,14 +93,17 @@ def _rate(found: Sequence[Evaluation], wall: float, read: float, per_point: floa
 
 def _interval(session: "Session") -> float:
     """Returns the seconds of the bootstrap intervals of one point."""
-    from evoprune.data.examples import Examples
+    from evoprune.data.examples import Scale
     from evoprune.scoring import interval
 
-    tables = Examples.load(session.folder.calibration / "report.safetensors").dense
+    scale = Scale.load(session.folder.calibration / "report.safetensors")
+    judge = session.judge
     began = time.perf_counter()
     for objective in session.problem.objectives.values():
         if isinstance(objective, TableObjective):
-            interval(objective.value, tables, tables)
+            interval(objective.value, scale.dense, scale.dense)
+    if judge.measures(scale):
+        interval(judge.kept, scale.dense, scale.dense, scale.zero)
     return time.perf_counter() - began
 
 
