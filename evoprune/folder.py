@@ -2,6 +2,7 @@
 
 import json
 import os.path
+import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
@@ -108,6 +109,9 @@ class RunFolder:
                 self._refuse(self.read_config()["identity"], identity)
             manifest = self.read_manifest()
             if manifest is not None and manifest["identity"] != header["identity"]:
+                # What was prepared for another search is not for this one, such as its recovery.
+                for prepared in (self.ranks, self.calibration):
+                    shutil.rmtree(prepared, ignore_errors=True)
                 self.manifest.unlink()
             if journal.header.get("identity") != header["identity"]:
                 self.journal.unlink()  # before the lock is given back

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from evoprune.errors import ConfigError
 from evoprune.front import Front
-from evoprune.picks import MEASURED, Choice, Picker
+from evoprune.picks import MEASURED, Choice, Picker, removes_nothing
 from evoprune.quality import COLUMN
 
 SHOWN_PICKS = ("safe", "balanced", "small")
@@ -35,6 +35,8 @@ def front_table(
     rows = [["dense", *_cells(front.dense, measured, counted, front.dense), "", ""]]
     for at in _largest_first(front, counted):
         point = front[at]
+        if removes_nothing(front, point) and point.id not in marks:
+            continue  # the first row says it all
         cells = _cells(point.values, measured, counted, front.dense)
         rows.append([point.id, *cells, point.rung or "", ", ".join(marks.get(point.id, []))])
     if runs is not None:

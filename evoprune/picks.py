@@ -102,7 +102,7 @@ class Picker:
             among = self._within(part, bound, among)
         index, why, doubt = self._rule(want)(among)
         point = self._front[index]
-        nothing = self._removes_nothing(point)
+        nothing = removes_nothing(self._front, point)
         warnings = [doubt, "It removes nothing: it is the dense model." if nothing else ""]
         return Choice(point, why, " ".join(w for w in warnings if w) or None)
 
@@ -328,13 +328,14 @@ class Picker:
             )
         return float(dense)
 
-    def _removes_nothing(self, point: "FrontPoint") -> bool:
-        counted = [c for c in self._front.columns() if not c.startswith(MEASURED)]
-        dense = self._front.dense
-        return bool(counted) and all(point.values.get(c) == dense.get(c) for c in counted)
-
 
 UNKNOWN = "This run does not know what quality is kept: it was made before evoprune measured it."
+
+
+def removes_nothing(front: "Front", point: "FrontPoint") -> bool:
+    """Returns whether a point costs what the dense model costs, by every cost that is known."""
+    counted = [column for column in front.columns() if not column.startswith(MEASURED)]
+    return bool(counted) and all(point.values.get(c) == front.dense.get(c) for c in counted)
 
 
 def _count(among: Points) -> str:

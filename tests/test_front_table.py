@@ -42,6 +42,16 @@ def test_the_table_of_a_run():
     assert pick_notes(front(SMALL, LARGE)) == []
 
 
+def test_the_dense_point_of_a_front_is_not_told_twice():
+    dense = point("dd78", 0.0, 10_000, 1.0, "homogeneous")
+    assert [row[0] for row in front_table(front(dense, SMALL, LARGE))[1]] == [
+        "dense",
+        "bb34",
+        "aa12",
+    ]
+    assert [row[0] for row in front_table(front(dense))[1]] == ["dense", "dd78"]  # it is every pick
+
+
 def test_a_merged_front_names_the_run_of_each_point():
     header, rows = front_table(front(SMALL, LARGE), runs={"aa12": "seed-0", "bb34": "seed-1"})
     assert header[-1] == "run"

@@ -1,6 +1,7 @@
 """Ranks units, brings the model into rank order, and keeps what the recovery needs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,12 @@ def partial_sites(space: Space) -> tuple[Site, ...]:
     )
 
 
+def cut_sites(space: Space) -> tuple[Site, ...]:
+    """Returns the sites of which some pattern keeps a part: those that a recovery must know."""
+    by_bits = (space.sites[n] for gene in space.genes if gene.bits for n in gene.sites)
+    return (*partial_sites(space), *by_bits)
+
+
 def rank(
     config: Config, space: Space, family: Any, model: Any, examples: Examples
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -48,11 +55,11 @@ def rank(
         ModelError: a score is not finite.
     """
     subject = subject_of(config, space, family, model, examples)
-    if not subject.sites:
-        return {}, {}
-    scores = scored(config, subject)
-    permute(subject, orders(scores))
-    stored = build(ADAPTS, config.adapt).prepare(subject) if config.adapt else {}
+    scores = scored(config, subject) if subject.sites else {}
+    if scores:
+        permute(subject, orders(scores))
+    cut = replace(subject, sites=cut_sites(space))
+    stored = build(ADAPTS, config.adapt).prepare(cut) if config.adapt and cut.sites else {}
     return scores, stored
 
 

@@ -1,14 +1,15 @@
 """Trains a small Llama on TinyStories in a few minutes, to have something to prune.
 
-    python experiments/first_hour/stories.py STORIES OUT [--steps 1200]
+    python experiments/first_hour/stories.py STORIES OUT [--steps 800]
 
-STORIES is text with a line ``<|endoftext|>`` between stories (the head of the train split of
-TinyStories, Eldan and Li, 2023). Every tenth story is held out and written to ``OUT/held_out.txt``,
+STORIES is JSON lines with a field ``text`` (the head of the train split of TinyStories, Eldan and
+Li, 2023). Every tenth story is held out and written to ``OUT/held_out.txt``,
 blank lines between stories: what a newcomer would hand to ``evoprune init``. The model, eight
 blocks of width 192, goes to ``OUT/model``. It is trained here, and no model to admire.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -70,10 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("stories", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800)
     asked = parser.parse_args()
-    stories = [one.strip() for one in asked.stories.read_text(encoding="utf-8").split(END)]
-    stories = [" ".join(one.split()) for one in stories if one]
+    lines = asked.stories.read_text(encoding="utf-8").splitlines()
+    stories = [" ".join(json.loads(line)["text"].split()) for line in lines]
     held_out, seen = stories[::10], [one for i, one in enumerate(stories) if i % 10]
     tokenizer = tokenizer_of(seen)
     ids = [token for one in seen for token in [0, *tokenizer(one)["input_ids"]]]

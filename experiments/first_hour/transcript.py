@@ -3,7 +3,7 @@
     python experiments/first_hour/transcript.py --lm-ref LM_REF --stories STORIES --out OUT
 
 Three subjects: a Llama of 6.4 M parameters with its documents (LM_REF, a folder), a small Llama
-that ``stories.py`` trains on TinyStories (STORIES, a text file), and the vision quickstart. Of each
+that ``stories.py`` trains on TinyStories (STORIES, JSON lines), and the vision quickstart. Of each
 ``init`` (but for the quickstart), ``plan``, ``search``, ``front``, ``export``, ``report``: what was
 typed and printed goes to ``OUT/<subject>.md``. Then it checks what a person relies on, and writes
 ``OUT/table.md``: the default picks keep at least 80 % of what the dense model knows, or it is said
@@ -114,7 +114,7 @@ def main() -> None:
     """Runs the subjects that are asked for, and writes transcripts and table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lm-ref", type=Path, help="a Llama with documents.jsonl beside it")
-    parser.add_argument("--stories", type=Path, help="TinyStories as one text file")
+    parser.add_argument("--stories", type=Path, help="TinyStories, JSON lines with a field text")
     parser.add_argument("--minutes", default="4", help="for each search")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args()

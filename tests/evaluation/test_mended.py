@@ -1,0 +1,37 @@
+"""Faults that were found by reading: what each looked like to whoever met it."""
+
+import torch
+
+import evoprune
+from evoprune.config import load_config
+from evoprune.console import Console
+from evoprune.journal import read_journal
+from evoprune.session import open_session
+from evoprune.tasks.causal_lm import _token_scores
+
+
+def test_a_tie_is_right_only_where_the_arg_max_is():
+    logits = torch.tensor([[1.0, 2.0, 2.0], [2.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    target, index = torch.tensor([2, 0, 0]), torch.zeros((3, 1), dtype=torch.long)
+    correct = _token_scores(logits.clone(), target, index, torch.full((3, 1), -1.0))[1]
+    assert correct.tolist() == (logits.argmax(-1) == target).double().tolist() == [0, 1, 1]
+
+
+def test_units_with_bits_are_compensated_too(tiny_config):
+    genes = [{"kind": "channels", "bits": True}]
+    space = {"family": "decoder", "genes": genes}
+    found = evoprune.search(tiny_config(space=space, adapt="bias_compensation"), quiet=True)
+    records = read_journal(found.folder.journal)[1]
+    assert sum(record["type"] == "evaluation" for record in records) > 10
+    assert [record["error"] for record in records if "error" in record] == []
+
+
+def test_what_another_identity_left_is_not_read(tiny_config):
+    first = tiny_config(adapt="bias_compensation", space="decoder/heads")
+    session = open_session(load_config(first), Console(stream=None))
+    ranks = session.folder.ranks
+    session.close()
+    assert (ranks / "adapt.safetensors").is_file()
+    again = open_session(load_config(tiny_config()), Console(stream=None))
+    again.close()
+    assert not (ranks / "adapt.safetensors").is_file()
