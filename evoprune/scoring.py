@@ -61,12 +61,15 @@ class Scorer:
         """
         if not any(found.values()):
             return {origin: [] for origin in found}
-        corners = self._problem.space.patterns(self._problem.space.corners)
+        bounds = self._problem.bounding
         self._scored(
-            [*corners, *(p for patterns in found.values() for p in patterns)], "validation"
+            [*bounds("validation"), *(p for patterns in found.values() for p in patterns)],
+            "validation",
         )
         kept = {origin: self._kept(patterns) for origin, patterns in found.items()}
-        self._scored([*corners, *(p for patterns in kept.values() for p in patterns)], "report")
+        self._scored(
+            [*bounds("report"), *(p for patterns in kept.values() for p in patterns)], "report"
+        )
         return {origin: self.points(patterns, origin) for origin, patterns in kept.items()}
 
     def _scored(self, patterns: Sequence[Pattern], split: str) -> list[Evaluation]:

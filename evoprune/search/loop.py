@@ -209,9 +209,12 @@ def search(
         if X is None:
             progress.notes = _notes(stepper, progress)
             break
+        recalled = recalls(X)
         if budget.n_eval is not None:
-            X = X[: budget.n_eval - progress.n_eval]
-        climb = _Climb(problem, archive, X, recalls(X), progress, order, hear)
+            # Who is called back costs no evaluation, and takes no place from who is new.
+            within = recalled | (np.cumsum(~recalled) <= budget.n_eval - progress.n_eval)
+            X, recalled = X[within], recalled[within]
+        climb = _Climb(problem, archive, X, recalled, progress, order, hear)
         for rung, above in zip(rungs, (*rungs[1:], None), strict=True):
             climb.take(rung, above is not None and above.grows, observe)
         progress.n_gen += 1
@@ -273,21 +276,18 @@ def _spent(progress: Progress, budget: Budget) -> bool:
 
 
 def box(problem: Problem, archive: Archive, rung: int, split: str = "search") -> Box:
-    """Returns the fixed bounds of the objectives, from two evaluations that every run makes.
+    """Returns the fixed bounds of the objectives, from evaluations that every run makes.
 
     Raises:
         ModelError: the dense model itself cannot be scored.
     """
-    X = problem.space.corners
-    patterns = problem.space.patterns(X)
-    evaluations = archive.get(patterns, split, rung, tables=split != "search")
-    dense, empty = (usable(evaluation, problem.measured) for evaluation in evaluations)
-    if not dense:
-        raise unscorable(split, _why(evaluations[0]))
-    if not empty:
-        # Where removing everything breaks the network the dense model is both corners.
-        evaluations = [evaluations[0], evaluations[0]]
-    corners = objectives(problem, X, evaluations)
+    found = archive.get(problem.bounding(split), split, rung, tables=split != "search")
+    dense, *empty = found
+    if not usable(dense, problem.measured):
+        raise unscorable(split, _why(dense))
+    # Where removing everything breaks the network the dense model is both corners.
+    worst = next((one for one in empty if usable(one, problem.measured)), dense)
+    corners = objectives(problem, problem.space.corners, [dense, worst])
     return Box.of(corners[0], corners[1], problem.ceilings(split))
 
 

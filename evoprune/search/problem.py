@@ -63,6 +63,15 @@ class Problem:
         """
         return ceilings([*self.objectives], self.signs, self.zero.get(split, {}))
 
+    def bounding(self, split: str = "search") -> list[Pattern]:
+        """Returns the patterns that bound what is measured: the dense one first.
+
+        The one without anything prunable is among them only where an objective has no zero.
+        """
+        patterns = self.space.patterns(self.space.corners)
+        known = self.zero.get(split, {})
+        return patterns[:1] if all(name in known for name in self.measured) else patterns
+
     @cached_property
     def at_zero(self) -> slice:
         """The column of violations that says of the zero; empty where there is none."""

@@ -58,6 +58,13 @@ def test_who_is_called_back_skips_the_rung_and_counts_once(tmp_path, mixed):
     assert not evaluator.asked and again.patterns == found.patterns
 
 
+def test_who_is_called_back_takes_no_place_from_who_is_new(tmp_path):
+    found, _ = run(problem(4), CallsBack(True), tmp_path, rungs=LADDER, n_eval=9)
+    # Two of eight climbed, all six that were sent home are called back, and one of two new ones
+    # has a place left.
+    assert (found.n_eval, len(found.patterns)) == (9, 2 + 6 + 1)
+
+
 def listened(monkeypatch):
     """Returns a list that will hold what a surrogate calls back, generation by generation."""
     back, recalls = [], SurrogateStepper.recalls
