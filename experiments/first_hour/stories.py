@@ -1,11 +1,11 @@
 """Trains a small Llama on TinyStories in a few minutes, to have something to prune.
 
-    python experiments/first_hour/stories.py STORIES OUT [--steps 800]
+    python experiments/first_hour/stories.py STORIES OUT [--steps 600]
 
 STORIES is JSON lines with a field ``text`` (the head of the train split of TinyStories, Eldan and
 Li, 2023). Every tenth story is held out and written to ``OUT/held_out.txt``,
-blank lines between stories: what a newcomer would hand to ``evoprune init``. The model, eight
-blocks of width 192, goes to ``OUT/model``. It is trained here, and no model to admire.
+blank lines between stories: what a newcomer would hand to ``evoprune init``. The model, six
+blocks of width 128, goes to ``OUT/model``. It is trained here, and no model to admire.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
-CONTEXT, BATCH, VOCABULARY = 128, 16, 2048
-RATE = 2e-3
+CONTEXT, BATCH, VOCABULARY = 64, 16, 1024
+RATE = 3e-3
 
 
 def tokenizer_of(stories: list[str]) -> PreTrainedTokenizerFast:
@@ -39,12 +39,12 @@ def train(tokens: torch.Tensor, steps: int) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        num_key_value_heads=3,
-        max_position_embeddings=512,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=0,
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("stories", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=600)
     asked = parser.parse_args()
     lines = asked.stories.read_text(encoding="utf-8").splitlines()
     stories = [" ".join(json.loads(line)["text"].split()) for line in lines]
