@@ -33,8 +33,9 @@ EXPORT, REPORT = 12.0, 1.0
 # The points of a front are so many times the root of its evaluations, for each objective after
 # the first; and at most so many for each value that a counted objective takes.
 FRONT, LEVEL = 1.6, 1.8
-# Of a front validation leaves so many, and of a control's so many are on no other front.
-LEFT, NEW = 0.75, 0.8
+# Of a front validation leaves so many; so many of a control's are on no other front, and no worse
+# than knowing frequencies only.
+LEFT, NEW = 0.75, 0.5
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,7 @@ def _times(config: Config, phases: Sequence[Phase], measured: Timed, ends: Ends)
         ],
         [
             "timed",
-            f"{measured.candidates} candidates together on {rate.workers:.1f} workers that are "
-            "really busy",
+            f"{measured.candidates} candidates in generations, {rate.workers:.1f} workers at work",
         ],
     ]
     for name in dict.fromkeys(phase.name for phase in phases):

@@ -16,9 +16,9 @@ from evoprune.protocols import Evaluation, Evaluator, Request, TableObjective
 if TYPE_CHECKING:
     from evoprune.session import Session
 
-# Seconds that the timed candidates may take together, as far as a dense pass tells, and how many
-# there are at least and at most.
-AIM, FEWEST, MOST = 10.0, 8, 24
+# Candidates that are timed together, and how often others follow: as many as a generation has, until
+# so many seconds have passed.
+GENERATION, GENERATIONS, AIM = 20, 3, 15.0
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Timed:
         start: seconds until the workers held the model.
         dense: of one dense pass over the calibration set.
         tokens: of that pass.
-        candidates: how many others were timed, together as in a generation.
-        rate: what they took.
+        candidates: how many others were timed, in generations.
+        rate: what those of the last generation took.
     """
 
     start: float
@@ -44,7 +44,9 @@ def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
     """Returns what passes take on a session's workers; nothing is journalled.
 
     The candidates go through the workers' own batches, so that what they share at their beginning
-    is run once, and workers that are in each other's way are so here as well.
+    is run once, and workers that are in each other's way are so here as well. Where there is time
+    for several generations the last one counts: by then workers keep states of earlier ones, as
+    they do through most of a search.
 
     Args:
         session: prepared.
@@ -63,15 +65,18 @@ def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
             f"The dense model cannot be scored on the search split: {whole[0].error}.",
             "Leave that objective out of `objectives` and `columns`, or give other data.",
         )
-    count = int(np.clip(AIM / (0.5 * seconds), FEWEST, MOST))
     others = list(dict.fromkeys(problem.space.patterns(sample(problem))))
-    patterns = [others[i] for i in np.linspace(0, len(others) - 1, count).round().astype(int)]
-    found, wall = _passed(evaluator, list(dict.fromkeys(patterns)))
+    found, wall, candidates, began = [], 0.0, 0, time.perf_counter()
+    for at in range(0, min(len(others), GENERATIONS * GENERATION), GENERATION):
+        found, wall = _passed(evaluator, others[at : at + GENERATION])
+        candidates += len(found)
+        if time.perf_counter() - began > AIM:
+            break
     return Timed(
         start=max(0.0, until - first[0].seconds),
         dense=seconds,
         tokens=whole[0].tokens,
-        candidates=len(found),
+        candidates=candidates,
         rate=_rate(found, wall, splits.rungs[-1], _interval(session)),
     )
 
