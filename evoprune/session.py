@@ -14,7 +14,7 @@ from evoprune.console import Console
 from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
 from evoprune.data.examples import Examples, Scale
-from evoprune.errors import RunFolderError, SpaceError
+from evoprune.errors import ConfigError, RunFolderError, SpaceError
 from evoprune.evaluation.blocks import hints_of
 from evoprune.evaluation.prepare import SPLITS, prepare
 from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
@@ -156,6 +156,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     for name in config.search.warm_starts:
         start(name)
     _check_blocks(config)
+    _check_adapt(config)
     objectives, measured = measures(config, live.objectives)
     check_task(config, objectives)
     if config.model.trust_remote_code:
@@ -232,6 +233,20 @@ def _check_blocks(config: Config) -> None:
             f"The {next(iter(asked))} goes by the states between blocks, and networks of the "
             f"family '{config.space.family}' have none.",
             "Use rules that do not: uniform, last_k, greedy or additive.",
+        )
+
+
+def _check_adapt(config: Config) -> None:
+    """Checks that a recovery is asked for where it is done: by the runner of networks in stages.
+
+    Raises:
+        ConfigError: the family measures patterns by a runner of its own.
+    """
+    if config.adapt is not None and hasattr(FAMILIES.load(config.space.family), "runner"):
+        raise ConfigError(
+            f"The recovery '{config.adapt.type}' changes networks that run in stages, and those of "
+            f"the family '{config.space.family}' are measured by a runner of its own.",
+            "Leave `adapt` out; heads are fitted anew for every pattern as it is.",
         )
 
 

@@ -16,8 +16,8 @@ from evoprune.protocols import Evaluation, Evaluator, Request, TableObjective
 if TYPE_CHECKING:
     from evoprune.session import Session
 
-# Candidates that are timed together, and how often others follow: as many as a generation has, until
-# so many seconds have passed.
+# Candidates that are timed together, and how often others follow: as many as a generation has,
+# until so many seconds have passed.
 GENERATION, GENERATIONS, AIM = 20, 3, 15.0
 
 

@@ -112,8 +112,12 @@ class Problem:
         ]
 
     def share(self, X: np.ndarray) -> np.ndarray:
-        """Returns the FLOPs of candidates relative to the dense model (P,)."""
-        return self.table.cost("flops", self.space, X) / self.table.dense("flops")
+        """Returns the FLOPs of candidates relative to the dense model (P,).
+
+        Parameters stand in for those of a family whose table counts none.
+        """
+        metric = "flops" if self.table.dense("flops") else "params"
+        return self.table.cost(metric, self.space, X) / self.table.dense(metric)
 
     @cached_property
     def measured(self) -> tuple[str, ...]:

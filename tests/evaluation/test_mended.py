@@ -1,13 +1,19 @@
 """Faults that were found by reading: what each looked like to whoever met it."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 import evoprune
 from evoprune.config import load_config
 from evoprune.console import Console
+from evoprune.costs import CostTable
+from evoprune.errors import ConfigError
 from evoprune.journal import read_journal
 from evoprune.session import open_session
 from evoprune.tasks.causal_lm import _token_scores
+from evoprune.testing.synthetic import problem
 
 
 def test_a_tie_is_right_only_where_the_arg_max_is():
@@ -24,6 +30,26 @@ def test_units_with_bits_are_compensated_too(tiny_config):
     records = read_journal(found.folder.journal)[1]
     assert sum(record["type"] == "evaluation" for record in records) > 10
     assert [record["error"] for record in records if "error" in record] == []
+
+
+def test_a_recovery_that_a_family_would_ignore_is_refused(tmp_path):
+    changes = {"adapt": "bias_compensation", "output": str(tmp_path / "run")}
+    config = load_config("experiments/quickstart_vision/config.yaml", changes)
+    with pytest.raises(
+        ConfigError, match="'bias_compensation' changes networks that run in stages"
+    ):
+        open_session(config, Console(stream=None))
+
+
+def test_a_family_without_flops_is_searched_by_its_parameters():
+    made = problem(3)
+    rows = tuple(
+        replace(row, weights={k: v for k, v in row.weights.items() if k != "flops"})
+        for row in made.table.rows
+    )
+    bare = replace(made, table=CostTable(rows))
+    X = made.space.corners
+    assert bare.share(X).tolist() == (bare.cost("params", X) / bare.table.dense("params")).tolist()
 
 
 def test_what_another_identity_left_is_not_read(tiny_config):
