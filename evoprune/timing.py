@@ -16,9 +16,9 @@ from evoprune.protocols import Evaluation, Evaluator, Request, TableObjective
 if TYPE_CHECKING:
     from evoprune.session import Session
 
-# Candidates that are timed together, and how often others follow: as many as a generation has,
-# until so many seconds have passed.
-GENERATION, GENERATIONS, AIM = 20, 3, 15.0
+# Candidates that are timed together, at least and at most; generations of them, which begin until
+# so many seconds have passed.
+FEWEST, MOST, GENERATIONS, AIM = 4, 20, 3, 15.0
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
             "Leave that objective out of `objectives` and `columns`, or give other data.",
         )
     others = list(dict.fromkeys(problem.space.patterns(sample(problem))))
-    found, wall, candidates, began = [], 0.0, 0, time.perf_counter()
-    for at in range(0, min(len(others), GENERATIONS * GENERATION), GENERATION):
-        found, wall = _passed(evaluator, others[at : at + GENERATION])
+    size = int(np.clip(AIM / max(0.5 * seconds, 1e-9), FEWEST, MOST))
+    candidates, began = 0, time.perf_counter()
+    for at in range(0, min(len(others), GENERATIONS * size), size):
+        found, wall = _passed(evaluator, others[at : at + size])
         candidates += len(found)
         if time.perf_counter() - began > AIM:
             break
