@@ -45,14 +45,15 @@ def main() -> None:
         elinewidth=1,
         label="evoprune search",
     )
-    knee = front.pick("knee")
-    axes.annotate(
-        "knee",
-        (knee.values["sparsity"], knee.values["report_token_accuracy"]),
-        xytext=(12, 14),
-        textcoords="offset points",
-        arrowprops={"arrowstyle": "-", "color": "#444444"},
-    )
+    for pick in ("safe", "balanced", "small"):
+        values = front.pick(pick).values
+        axes.annotate(
+            pick,
+            (values["sparsity"], values["report_token_accuracy"]),
+            xytext=(12, 14),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": "#444444"},
+        )
     axes.set_xlabel("block parameters removed")
     axes.set_ylabel("token accuracy (report split)")
     axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
