@@ -24,6 +24,8 @@ Rule = Callable[[Points], tuple[int, str, str]]
 NAMED = ("safe", "balanced", "small", "knee")
 # What values on a split begin with; a column without is counted, and the same on every split.
 MEASURED = ("val_", "search_", "report_")
+# By how much of the scale the lower end of an interval must miss what is asked for to be told.
+CLEARLY = 0.02
 COSTS: Mapping[str, Goal] = {"params": "min", "flops": "min", "bytes": "min"}
 
 
@@ -140,7 +142,8 @@ class Picker:
         if len(good):
             index, why, _ = self._cheapest(good)
             verb = "keep" if len(good) > 1 else "keeps"
-            return index, f"{why} that {verb} at least {share:.0%}{self._keeps(index)}", ""
+            why = f"{why} that {verb} at least {share:.0%}{self._keeps(index)}"
+            return index, why, self._unsure(index, share)
         index = int(among[np.nanargmax(quality)])
         most = f"the one of {_count(among)} that keeps most{self._keeps(index)}"
         return index, most, f"No point keeps {share:.0%} of what the dense model knows."
@@ -164,7 +167,7 @@ class Picker:
         index = int(good[knee(self._oriented([*self._front.goals])[good])])
         verb = "keep" if len(good) > 1 else "keeps"
         why = f"knee of {_count(good)} that {verb} at least {USEFUL:.0%}{beside}"
-        return index, f"{why}{self._keeps(index)}", ""
+        return index, f"{why}{self._keeps(index)}", self._unsure(index, USEFUL)
 
     def _knee(self, among: Points) -> tuple[int, str, str]:
         names = [*self._front.goals]
@@ -273,6 +276,20 @@ class Picker:
             return None
         found = self.values(self.column(COLUMN))[among]
         return found if np.isfinite(found).any() else None
+
+    def _unsure(self, index: int, share: float) -> str:
+        """Returns a doubt where a point may keep clearly less than it seems to on validation.
+
+        It was chosen for keeping just enough, so chance is on its side there.
+        """
+        column = f"val_{COLUMN}_low"
+        low = self._front[index].values.get(column, math.nan)
+        if not low < share - CLEARLY:
+            return ""
+        return (
+            f"On other examples it may keep as little as {low:.0%} (lower end of its 95% interval "
+            "on validation): score more of them (`validation.samples`) to be surer."
+        )
 
     def _keeps(self, index: int) -> str:
         quality = self._quality(np.array([index]))

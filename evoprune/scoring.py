@@ -125,8 +125,8 @@ class Scorer:
     def _quality(self, prefix: str, evaluation: Evaluation) -> dict[str, float]:
         """Returns the share of the dense model's gain over frequencies that a pattern keeps.
 
-        With its 95 % bootstrap interval on the report split. Of the search split no tables are
-        kept, so there it is read off the value, where the task's measure of quality is a column.
+        With its 95 % bootstrap interval. Of the search split no tables are kept, so there it is
+        read off the value, where the task's measure of quality is a column.
         """
         judge, scale, column = self._judge, self._scales[prefix], f"{prefix}_{COLUMN}"
         if evaluation.error is not None or not judge.measures(scale):
@@ -135,11 +135,9 @@ class Scorer:
             value = evaluation.values.get(judge.name, math.nan)
             zero, dense = judge.ends(scale)
             return {column: kept(value, zero, dense)} if math.isfinite(value) else {}
-        found = {column: judge.kept(evaluation.tables, scale.dense, scale.zero)}
-        if prefix == "report":
-            low, high = interval(judge.kept, evaluation.tables, scale.dense, scale.zero)
-            found |= {f"{column}_low": low, f"{column}_high": high}
-        return found
+        low, high = interval(judge.kept, evaluation.tables, scale.dense, scale.zero)
+        value = judge.kept(evaluation.tables, scale.dense, scale.zero)
+        return {column: value, f"{column}_low": low, f"{column}_high": high}
 
     def _intervals(self, evaluation: Evaluation) -> dict[str, float]:
         """Returns 95 % bootstrap intervals of the measured objectives on the report split.

@@ -108,7 +108,7 @@ def _interval(session: "Session") -> float:
     for objective in session.problem.objectives.values():
         if isinstance(objective, TableObjective):
             interval(objective.value, scale.dense, scale.dense)
-    if judge.measures(scale):
+    for _ in ("validation", "report") if judge.measures(scale) else ():
         interval(judge.kept, scale.dense, scale.dense, scale.zero)
     return time.perf_counter() - began
 

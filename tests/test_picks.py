@@ -1,5 +1,7 @@
 """Picks: what each rule chooses, what it says, and what it warns of."""
 
+from dataclasses import replace
+
 import pytest
 
 from evoprune.errors import ConfigError
@@ -64,6 +66,14 @@ def test_picks_never_grow_from_safe_to_small():
 def test_a_pick_that_removes_nothing_warns():
     assert front().choose("best:kl").warning == "It removes nothing: it is the dense model."
     assert front().choose("safe").warning is None
+
+
+@pytest.mark.parametrize(("low", "warns"), [(0.94, False), (0.9, True)])
+def test_a_pick_that_may_keep_clearly_less_is_told(low, warns):
+    points = [replace(p, values={**p.values, "val_quality_kept_low": low}) for p in front()]
+    chosen = Front(tuple(points), GOALS, front().dense, front().zero).choose("safe")
+    assert chosen.point.id == "cc"
+    assert ("as little as 90%" in (chosen.warning or "")) is warns
 
 
 @pytest.mark.parametrize("expression", ["safe", "balanced", "small"])

@@ -260,7 +260,7 @@ def base_name(column: str) -> str:
     for prefix in PREFIXES.values():
         if column.startswith(f"{prefix}_"):
             bare = column.removeprefix(f"{prefix}_")
-            return bare.removesuffix("_low").removesuffix("_high") if prefix == "report" else bare
+            return bare.removesuffix("_low").removesuffix("_high")
     return column
 
 

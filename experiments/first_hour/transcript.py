@@ -70,6 +70,7 @@ class Transcript:
         text = "\n".join(self.lines)
         for real in sorted(self.shown, key=len, reverse=True):
             text = text.replace(real, self.shown[real])
+        text = re.sub(r"node [\d.]+, process \d+", "this machine", text)
         path.write_text(f"# {title}\n\n```\n{text}```\n", encoding="utf-8")
 
 
