@@ -260,7 +260,9 @@ def base_name(column: str) -> str:
     for prefix in PREFIXES.values():
         if column.startswith(f"{prefix}_"):
             bare = column.removeprefix(f"{prefix}_")
-            return bare.removesuffix("_low").removesuffix("_high")
+            # Of the search split there are no intervals: such an end belongs to a name.
+            ends = ("_low", "_high") if prefix != PREFIXES["search"] else ()
+            return next((bare.removesuffix(end) for end in ends if bare.endswith(end)), bare)
     return column
 
 

@@ -261,7 +261,8 @@ def test_many_evaluations_are_thinned_out(tmp_path, monkeypatch):
 
 def test_columns_and_numbers_read_well():
     assert base_name("report_nll_low") == "nll" and base_name("params") == "params"
-    assert base_name("val_nll") == "nll" and base_name("search_x_low") == "x_low"
+    assert base_name("val_nll") == "nll" and base_name("val_quality_kept_high") == "quality_kept"
+    assert base_name("search_x_low") == "x_low"
     shown = [number(v) for v in (6443712, 96145.0, 0.41436, 0.0, 12, 2e-7, float("nan"), None)]
     assert shown == ["6.44 M", "96.1 k", "0.4144", "0", "12", "2.00e-07", "–", "–"]
 

@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     runs: dict[str, list[evoprune.Run]] = {space: [] for space in SPACES}
     for space in SPACES:
         for seed in range(asked.seeds):
