@@ -2,6 +2,7 @@
 
 import builtins
 import itertools
+import json
 import math
 
 import numpy as np
@@ -197,6 +198,14 @@ def test_json_returns_the_same_front_and_the_same_bytes(front, tmp_path):
     assert again == front
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_a_front_of_the_first_version_loads(tmp_path):
+    point = {"id": "ab12", "origin": "search", "pattern": [0, 1], "values": {"params": 7}}
+    old = {"version": 1, "goals": {"params": "min"}, "dense": {"params": 9}, "points": [point]}
+    (tmp_path / "front.json").write_text(json.dumps(old))
+    front = Front.from_json(tmp_path / "front.json")
+    assert (front[0].values, front[0].rung, front.zero) == ({"params": 7}, None, {})
 
 
 @pytest.mark.parametrize(
