@@ -192,10 +192,9 @@ def export(
     for each in picks:
         made = found.export(each, output, verify=verify, dtype=dtype, measure=measure)
         print(f"{each}: {made.path}")
-        chosen = found.front.choose(each)
-        print(f"  {chosen.rule}")
-        if chosen.warning:
-            print(f"  warning: {chosen.warning}")
+        print(f"  {made.rule}")
+        if made.warning:
+            print(f"  warning: {made.warning}")
         print(f"  {made.rung}: {made.reason}")
         print(f"  {made.params:,} parameters, {made.bytes / 1e6:.2f} MB")
         if made.max_error is not None:

@@ -105,6 +105,7 @@ class Picker:
         index, why, doubt = self._rule(want)(among)
         point = self._front[index]
         nothing = removes_nothing(self._front, point)
+        doubt = doubt or self._little(index)
         warnings = [doubt, "It removes nothing: it is the dense model." if nothing else ""]
         return Choice(point, why, " ".join(w for w in warnings if w) or None)
 
@@ -157,6 +158,9 @@ class Picker:
         if not len(good):
             index, why, _ = self._knee(among)
             return index, why, f"No point keeps {USEFUL:.0%} of what the dense model knows."
+        # The dense model is no bargain where anything is.
+        cut = [i for i in good if not removes_nothing(self._front, self._front[int(i)])]
+        good = np.array(cut) if cut else good
         beside, safe = "", among[quality >= SAFE]
         if len(safe):
             # More than the safe one would cost more, and be no better bargain.
@@ -276,6 +280,13 @@ class Picker:
             return None
         found = self.values(self.column(COLUMN))[among]
         return found if np.isfinite(found).any() else None
+
+    def _little(self, index: int) -> str:
+        """Returns a doubt where a point, whatever rule chose it, keeps less than is useful."""
+        quality = self._quality(np.array([index]))
+        if quality is None or not quality[0] < USEFUL:
+            return ""
+        return f"It keeps only {quality[0]:.0%} of what the dense model knows."
 
     def _unsure(self, index: int, share: float) -> str:
         """Returns a doubt where a point may keep clearly less than it seems to on validation.

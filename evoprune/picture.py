@@ -139,11 +139,12 @@ def picked(front: "Front", points: Sequence["FrontPoint"]) -> dict[str, str]:
     ids = {point.id for point in points}
     for name in NAMED[:-1] if graded else NAMED[-1:]:
         try:
-            point = front.pick(name)
+            chosen = front.choose(name)
         except ConfigError:  # a front without points, or without values
             continue
-        if point.id in ids:
-            found.setdefault(point.id, []).append(name)
+        if chosen.point.id in ids:
+            doubt = "?" if graded and chosen.warning else ""
+            found.setdefault(chosen.point.id, []).append(name + doubt)
     return {key: ", ".join(names) for key, names in found.items()}
 
 

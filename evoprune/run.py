@@ -95,7 +95,8 @@ class Run:
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
         """
-        point = self.front.pick(pick)
+        chosen = self.front.choose(pick) if isinstance(pick, str) else None
+        point = chosen.point if chosen else self.front.pick(pick)
         named = pick if isinstance(pick, str) else point.id
         manifest = self.folder.read_manifest() or {}
         model = self.config.model
@@ -113,6 +114,8 @@ class Run:
         target = Path(path) if path is not None else self.folder.models / plain_name(point.id)
         verify = self.config.export.verify if verify is None else verify
         made = exporter.write(order, target, verify=verify, dtype=dtype)
+        if chosen is not None:
+            made = replace(made, rule=chosen.rule, warning=chosen.warning)
         if measure:
             made = replace(made, speed=exporter.measure(order, made.path))
         return made
@@ -307,6 +310,11 @@ def _fronts(
     console.say(f"score     {len(found.front)} patterns on validation and report{beside}")
     with console.phase("score"):
         points = scorer.fronts(candidates)
+    if scorer.worthless:
+        console.say(
+            f"note      {len(scorer.worthless)} patterns are on validation no better than knowing "
+            "frequencies only: they left the fronts"
+        )
     dense = scorer.points([problem.space.dense], "dense")[0].values
     zero = scorer.zero()
     if f"val_{COLUMN}" not in zero:

@@ -32,12 +32,16 @@ class Scorer:
         calibration: the run's folder of examples.
         rung: the top rung of the search split.
         judge: what quality kept and export rungs are told by.
+
+    Attributes:
+        worthless: ids of what was found on validation to be no better than knowing frequencies.
     """
 
     def __init__(
         self, problem: Problem, archive: Archive, calibration: Path, rung: int, judge: "Judge"
     ) -> None:
         self._problem, self._archive, self._rung, self._judge = problem, archive, rung, judge
+        self.worthless: set[str] = set()
         self._known: dict[str, dict[str, float]] = {}  # intervals and quality by the pattern's id
         self._scales = {
             prefix: Scale.load(calibration / f"{split}.safetensors")
@@ -84,10 +88,23 @@ class Scorer:
         good = np.array([usable(e, self._problem.measured) for e in validation])
         F[~good] = np.nan
         ceilings = self._problem.ceilings("validation")
-        F[(ceilings <= F).any(axis=1)] = np.nan
+        worthless = (ceilings <= F).any(axis=1) | self._guesses(validation)
+        self.worthless |= {patterns[int(i)].id for i in np.flatnonzero(worthless & good)}
+        F[worthless] = np.nan
         kept = [int(i) for i in np.flatnonzero(nondominated(F))]
         kept.sort(key=lambda i: (*F[i].tolist(), patterns[i].id))
         return [patterns[i] for i in kept]
+
+    def _guesses(self, evaluations: Sequence[Evaluation]) -> np.ndarray:
+        """Returns which patterns are on validation no better than knowing frequencies only (P,)."""
+        scale, judge = self._scales["val"], self._judge
+        if not judge.measures(scale):
+            return np.zeros(len(evaluations), dtype=bool)
+        shares = [
+            judge.kept(one.tables, scale.dense, scale.zero) if one.tables else math.nan
+            for one in evaluations
+        ]
+        return np.array(shares) <= 0
 
     def points(self, patterns: Sequence[Pattern], origin: str) -> list[FrontPoint]:
         """Returns a point for each pattern with its values on all three splits."""

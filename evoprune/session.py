@@ -318,7 +318,8 @@ def _problem(
         search = folder.calibration / "search.safetensors"
         hints = hints_of(config, folder.ranks, family, space, search)
     zero = zero_of(folder, measured)
-    problem = Problem(space, table, objectives, constraints, measured, hints, zero)
+    quality = getattr(TASKS.load(config.task.type), "quality", "")
+    problem = Problem(space, table, objectives, constraints, measured, hints, zero, quality)
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem

@@ -108,7 +108,7 @@ def exported_text(made: Any) -> str:
     checked = "not verified" if error is None else f"verified (error {error:.1e})"
     return (
         f"Exported '{made.path}': {made.rung}, {made.params:,} parameters, "
-        f"{made.bytes / 1e6:.1f} MB, {checked}"
+        f"{made.bytes / 1e6:.1f} MB, {checked}" + (f"\n  {made.warning}" if made.warning else "")
     )
 
 

@@ -63,6 +63,22 @@ def test_picks_never_grow_from_safe_to_small():
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.parametrize("expression", ["knee", "ff", "params<=20%", "best:params"])
+def test_whatever_chose_it_a_point_that_keeps_little_warns(expression):
+    rows = [ROWS[0], ROWS[-1]]
+    chosen = front(rows).choose(expression)
+    if chosen.point.id == "ff":
+        assert chosen.warning == "It keeps only 10% of what the dense model knows."
+    else:
+        assert (expression, chosen.point.id) == ("knee", "aa")
+
+
+def test_the_dense_model_is_not_balanced_where_anything_is():
+    rows = [ROWS[0], ("dd", 0.5, 810, 0.846, None), ("ff", 3.0, 550, 0.55, None)]
+    assert front(rows).pick("balanced").id == "dd"
+    assert front([ROWS[0], ROWS[-1]]).choose("balanced").warning.startswith("It removes nothing")
+
+
 def test_a_pick_that_removes_nothing_warns():
     assert front().choose("best:kl").warning == "It removes nothing: it is the dense model."
     assert front().choose("safe").warning is None

@@ -24,6 +24,7 @@ def check_default_pick(run):
         assert all(point.values["val_quality_kept"] < USEFUL for point in run.front)
     guessing = math.exp(run.front.zero["report_nll"])
     for point in run.front:
+        assert point.values["val_quality_kept"] > 0
         assert point.values["val_nll"] < run.front.zero["val_nll"]
     assert values["report_nll"] < math.log(guessing)
     exported = list(run.folder.models.iterdir())

@@ -30,6 +30,8 @@ class Exported:
             if it was not verified.
         speed: what was measured beside the dense model, by name: ``decode_ms`` and others with
             ``dense``, ``export`` and ``ratio``; None if it was not measured.
+        rule: why this point was exported, in words; empty where it was named as it is.
+        warning: what to know of it before it is used, if there is anything.
     """
 
     path: Path
@@ -39,6 +41,8 @@ class Exported:
     bytes: int
     max_error: float | None
     speed: Mapping[str, Any] | None = None
+    rule: str = ""
+    warning: str | None = None
 
     def __repr__(self) -> str:
         return showing.exported_text(self)

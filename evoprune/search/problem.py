@@ -28,6 +28,7 @@ class Problem:
         hints: what was measured of the dense network, where some rule goes by it.
         zero: by split, what objectives say of a model that knows frequencies only, where the dense
             model is better (``evoprune.quality``).
+        quality: the measure by which the task judges what is kept; it need be no objective.
     """
 
     space: Space
@@ -37,6 +38,7 @@ class Problem:
     measures: Mapping[str, Objective]
     hints: Hints = NO_HINTS
     zero: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    quality: str = ""
 
     def __post_init__(self) -> None:
         for constraint in self.constraints:
@@ -73,10 +75,20 @@ class Problem:
         return patterns[:1] if all(name in known for name in self.measured) else patterns
 
     @cached_property
+    def zeros(self) -> dict[str, float]:
+        """The zeros on the search split that a candidate must be better than, by measure.
+
+        Those of the objectives, and of the task's measure of quality: what is closer to the dense
+        model in some way and yet guesses worse than by frequency is of no use.
+        """
+        known = self.zero.get("search", {})
+        return {name: known[name] for name in (*self.measured, self.quality) if name in known}
+
+    @cached_property
     def at_zero(self) -> slice:
         """The column of violations that says of the zero; empty where there is none."""
         at = len(self.constraints)
-        return slice(at, at + any(name in self.zero.get("search", {}) for name in self.measured))
+        return slice(at, at + bool(self.zeros))
 
     @cached_property
     def n_violations(self) -> int:

@@ -40,10 +40,8 @@ def violations(
         values = np.array([e.values.get(floor.name, np.nan) for e in evaluations])
         broken = floor.violation(values, dense.values[floor.name])
         columns.append(np.nan_to_num(broken, nan=0.0))
-    zero = problem.zero.get("search", {})
-    zero = {name: zero[name] for name in problem.measured if name in zero}
-    if zero:
-        columns.append(_beyond_zero(zero, evaluations, dense))
+    if problem.zeros:
+        columns.append(_beyond_zero(problem.zeros, evaluations, dense))
     names = {*problem.measured, *(floor.name for floor in problem.floors)}
     columns.append(np.array([0.0 if usable(e, names) else 1.0 for e in evaluations]))
     return np.stack(columns, axis=1)

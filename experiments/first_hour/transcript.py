@@ -26,6 +26,8 @@ from evoprune.quality import USEFUL
 HERE = Path(__file__).resolve().parent
 PICKS = ("safe", "balanced", "small")
 TOTAL = re.compile(r"^TOTAL\s+about ([\d.]+) (s|min|h)\b", re.MULTILINE)
+# By how much of a run's seconds its plan may be off.
+MOST_OFF = 0.3
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -147,6 +149,9 @@ def main() -> None:
     text = "\n".join("| " + " | ".join(row) + " |" for row in table)
     (asked.out / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)
+    off = [row[0] for row in rows if abs(float(row[-1].rstrip("%"))) > 100 * MOST_OFF]
+    if off:
+        raise SystemExit(f"the plan is off by more than {MOST_OFF:.0%}: {', '.join(off)}")
 
 
 if __name__ == "__main__":

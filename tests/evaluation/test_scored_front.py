@@ -106,10 +106,15 @@ def test_points_say_how_much_of_the_gain_over_frequencies_they_keep(useful):
 def test_what_is_no_better_than_frequencies_is_on_no_front(useful):
     front, records = useful.front, read_journal(useful.folder.journal)[1]
     searched = [r for r in records if r["type"] == "evaluation" and r["split"] == "search"]
-    beyond = [r["id"] for r in searched if r["values"]["kl"] >= front.zero["search_kl"]]
+    beyond = [
+        r["id"]
+        for r in searched
+        if any(r["values"][name] >= front.zero[f"search_{name}"] for name in ("kl", "nll"))
+    ]
     assert beyond, "this test needs a pattern that is worth nothing"
     assert not {point.id for point in front} & set(beyond)
     assert all(point.values["val_kl"] < front.zero["val_kl"] for point in front)
+    assert all(point.values["val_quality_kept"] > 0 for point in front)
     assert f"{len(set(beyond))} patterns are no better" in useful.folder.log.read_text()
 
 
