@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -203,7 +204,10 @@ class ListSource:
 def _expand(patterns: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for pattern in patterns:
-        found = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
+        # A name that exists is no pattern, whatever brackets it holds.
+        known = os.path.isfile(pattern)
+        names = [str(pattern)] if known else glob.glob(str(pattern), recursive=True)
+        found = [Path(name) for name in names]
         files = [path for path in found if path.is_file()]
         if not files:
             raise DataError(

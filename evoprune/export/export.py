@@ -11,14 +11,14 @@ from evoprune.export.beside import carry_over
 from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.decoder_card import linear_names, words
 from evoprune.export.heterogeneous import differ, layer_table
-from evoprune.export.homogeneous import shrink
+from evoprune.export.homogeneous import shrink, smaller_config
 from evoprune.export.masked import mask
 from evoprune.export.measure import measure_export
 from evoprune.export.order import Order
 from evoprune.export.subject import Source, Subject
 from evoprune.export.verify import verify as verify_export
 from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
-from evoprune.ladder import LADDER, Rung, UnfitError, rung_of
+from evoprune.ladder import LADDER, Rung, UnfitError, equal_widths, rung_of
 from evoprune.pattern import Pattern
 from evoprune.space import Space
 
@@ -87,8 +87,23 @@ class DecoderExporter:
     def rungs(
         self, source: Source, space: Space, patterns: Sequence[Pattern]
     ) -> list[tuple[Rung, str]]:
-        """Returns the highest rung that each pattern allows, and a sentence that says why."""
-        return [rung_of(space, pattern) for pattern in patterns]
+        """Returns the highest rung that each pattern allows, and a sentence that says why.
+
+        What narrows every block alike is asked of the model's class as well: not every number of
+        heads suits it. Patterns with the same widths are asked once.
+        """
+        found = [rung_of(space, pattern) for pattern in patterns]
+        refused: dict[str, str] = {}
+        for i, (rung, _) in enumerate(found):
+            widths = equal_widths(space, patterns[i]) if rung == "homogeneous" else {}
+            if not widths:
+                continue
+            name = str(sorted(widths.items()))
+            if name not in refused:
+                refused[name] = _refusal(Subject.load(source, space, patterns[i], source.dtype))
+            if refused[name]:
+                found[i] = "heterogeneous", refused[name]
+        return found
 
     def write(
         self, order: Order, path: Path, *, verify: bool = True, dtype: str | None = None
@@ -109,6 +124,15 @@ class DecoderExporter:
     def measure(self, order: Order, path: Path) -> Mapping[str, Any]:
         """Times an export beside the dense model, and writes that into its card."""
         return measure_export(path, order.source, order.examples.clean.arrays["tokens"][:8])
+
+
+def _refusal(subject: Subject) -> str:
+    """Returns why the model's own class cannot hold a homogeneous pattern; empty where it can."""
+    try:
+        smaller_config(subject)
+    except UnfitError as why:
+        return str(why)
+    return ""
 
 
 def _layers(subject: Subject, rung: Rung) -> tuple[Mapping[str, str], ...]:

@@ -17,11 +17,6 @@ def shrink(subject: Subject) -> Any:
         UnfitError: the class of the model does not accept such a configuration.
         ExportError: the model does not have the parameters that the cost table counts.
     """
-    if subject.new:
-        raise UnfitError(
-            f"The recovery adds {len(subject.new)} tensors such as '{subject.new[0]}', "
-            f"which {type(subject.model).__name__} does not have."
-        )
     model = subject.rebuild(smaller_config(subject), smaller_state(subject))
     check_params(subject, model)
     return model
@@ -45,8 +40,13 @@ def smaller_config(subject: Subject) -> Any:
     """Returns the configuration of the smaller model.
 
     Raises:
-        UnfitError: the class of the model does not accept it.
+        UnfitError: the class of the model does not accept it, or lacks what a recovery adds.
     """
+    if subject.new:
+        raise UnfitError(
+            f"The recovery adds {len(subject.new)} tensors such as '{subject.new[0]}', "
+            f"which {type(subject.model).__name__} does not have."
+        )
     space, pattern = subject.space, subject.pattern
     config = subject.family.keep_blocks(subject.model.config, kept_blocks(space, pattern))
     widths = equal_widths(space, pattern)

@@ -81,7 +81,10 @@ def _of_folder(folder: Path) -> Chosen:
     Raises:
         DataError: there is none of a known type.
     """
-    names = [path.suffix.lower() for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    # As globs see them: case counts, and what is hidden is not matched.
+    files = [p for p in files if not any(n.startswith(".") for n in p.relative_to(folder).parts)]
+    names = [path.suffix for path in files]
     known = [name for name in names if name in TYPES]
     suffix = max(sorted(set(known)), key=known.count, default="")
     if TYPES.get(suffix) not in ("text", "jsonl"):
@@ -90,16 +93,19 @@ def _of_folder(folder: Path) -> Chosen:
             f"The folder '{folder}' is no folder of text (it holds {held}).",
             "Give a folder of txt, md or jsonl files, or a single npz file.",
         )
-    return _of_files(TYPES[suffix], f"{folder.as_posix()}/**/*{suffix}")
+    return _of_files(TYPES[suffix], f"{glob.escape(folder.as_posix())}/**/*{suffix}")
 
 
 def _of_files(kind: str, pattern: str) -> Chosen:
-    count = len(glob.glob(pattern, recursive=True))
+    found = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"'{pattern}' matches no file.", "Give a file or a folder that exists.")
+    count = len(found)
     settings = {"type": kind, "files": [pattern]}
     why = {"files": f"{count} files"} if count > 1 else {}
     if kind == "text":
         return Chosen(settings, why)
-    first = Path(sorted(glob.glob(pattern, recursive=True))[0])
+    first = Path(found[0])
     rows = _rows(first)
     text = text_field(rows, first)
     settings["text_field"] = text

@@ -101,3 +101,14 @@ def test_kinds_are_few_short_and_repeated(values, found):
         {"text": "t", **{name: column[i] for name, column in values.items()}} for i in range(12)
     ]
     assert kind_field(rows, "text") == found
+
+
+def test_brackets_and_hidden_files_are_no_traceback(tmp_path):
+    (tmp_path / "corpus [v1].jsonl").write_text('{"text": "a b c"}\n')
+    found = chosen_data(str(tmp_path / "corpus [v1].jsonl"))
+    assert found.settings["text_field"] == "text"
+    hidden = tmp_path / "folder" / ".cache"
+    hidden.mkdir(parents=True)
+    (hidden / "data.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(DataError, match="no folder of text"):
+        chosen_data(str(tmp_path / "folder"))
