@@ -131,7 +131,7 @@ def front(
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
     from evoprune.errors import ConfigError, did_you_mean
-    from evoprune.front_table import front_table, pick_notes
+    from evoprune.front_table import front_table, has_intervals, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
     from evoprune.provisional import NOTE, is_provisional
@@ -143,7 +143,8 @@ def front(
         split = "search"
         print(NOTE)
     _table(*front_table(merged, split, owners if len(runs) > 1 else None))
-    print(f"{SPLIT_WORDS[split]} split; 95 % intervals; sizes beside those of the dense model")
+    ends = " 95 % intervals;" if has_intervals(merged, split) else ""
+    print(f"{SPLIT_WORDS[split]} split;{ends} sizes beside those of the dense model")
     for note in pick_notes(merged):
         print(note)
     if len(runs) > 1:

@@ -51,6 +51,9 @@ class FrontPoint:
     def __repr__(self) -> str:
         return showing.point_text(self)
 
+    def __getattr__(self, name: str) -> Any:
+        raise missing("A point", name, [*(one.name for one in fields(self)), *dir(type(self))])
+
 
 @dataclass(frozen=True)
 class Front:

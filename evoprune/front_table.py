@@ -46,9 +46,18 @@ def front_table(
     return [header[i] for i in used], [[row[i] for i in used] for row in rows]
 
 
+def has_intervals(front: Front, split: str) -> bool:
+    """Returns whether values on a split have intervals; those of an interrupted search have none."""
+    return any(n.startswith(f"{split}_") and n.endswith("_low") for n in front.columns())
+
+
 def pick_notes(front: Front) -> list[str]:
-    """Returns what to know of the picks that the table marks with a question mark."""
-    return [f"{name}? {chosen.warning}" for name, chosen in _picks(front) if chosen.warning]
+    """Returns what to know of the picks that the table marks with a question mark, each once."""
+    told: dict[str, list[str]] = {}
+    for name, chosen in _picks(front):
+        if chosen.warning:
+            told.setdefault(chosen.warning, []).append(f"{name}?")
+    return [f"{', '.join(names)} {warning}" for warning, names in told.items()]
 
 
 def _picks(front: Front) -> list[tuple[str, Choice]]:

@@ -1,7 +1,8 @@
 """Which point of a front a person means, by what rule it was chosen, and what to beware of."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -380,3 +381,27 @@ def _out_of_reach(part: str, column: str, values: Floats, limit: float) -> Confi
         f"No point of the front meets '{part}' (with what stands before it).",
         f"The nearest {column} is {nearest!r}: loosen the limit {limit!r}.",
     )
+
+
+def check_picks(texts: Iterable[str], objectives: Collection[str]) -> None:
+    """Checks picks that are asked for before there is a front, as far as that can be.
+
+    Args:
+        texts: expressions, as ``Front.choose`` takes them.
+        objectives: those of the search.
+
+    Raises:
+        ConfigError: one can be no rule, no bound and no beginning of an id.
+    """
+    for text in texts:
+        rule = asked(text).rule
+        if rule is None or rule in NAMED or re.fullmatch("[0-9a-f]{4,12}", rule):
+            continue
+        name = rule.removeprefix("best:").strip()
+        if not rule.startswith("best:"):
+            raise ConfigError(
+                f"'{text}' is no pick.",
+                did_you_mean(rule, [*NAMED, *(f"best:{o}" for o in objectives)]),
+            )
+        if name not in objectives:
+            raise ConfigError(f"'{name}' is no objective.", did_you_mean(name, objectives))

@@ -29,6 +29,7 @@ from evoprune.live import NOTHING, Live
 from evoprune.measured import check_costs, check_dense, check_task, measures
 from evoprune.objectives.function import FunctionObjective
 from evoprune.pattern import Pattern
+from evoprune.picks import check_picks
 from evoprune.protocols import NO_HINTS, CostObjective, Objective
 from evoprune.quality import zeros
 from evoprune.registry import (
@@ -158,6 +159,7 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
     _check_blocks(config)
     _check_adapt(config)
     objectives, measured = measures(config, live.objectives)
+    check_picks(config.export.picks, objectives)
     check_task(config, objectives)
     if config.model.trust_remote_code:
         console.say(

@@ -1,7 +1,8 @@
 """What `evoprune front` prints, to the letter."""
 
 from evoprune.front import Front, FrontPoint
-from evoprune.front_table import front_table, pick_notes
+from evoprune.front_table import front_table, has_intervals, pick_notes
+from evoprune.picks import UNKNOWN
 
 GOALS = {"kl": "min", "params": "min"}
 
@@ -71,3 +72,13 @@ def test_one_size_column_stands_where_params_are_no_objective():
     header, rows = front_table(made)
     assert header == ["id", "kl", "sparsity", "params", "pick"]
     assert rows[1] == ["cc56", "0.5", "0.25", "1,234 (50%)", "safe?, balanced?, small?"]
+
+
+def test_a_note_of_several_picks_is_told_once():
+    old = Front((FrontPoint("cc56", None, {"val_kl": 0.5, "params": 1.0}),), GOALS)
+    assert pick_notes(old) == [f"safe?, balanced?, small? {UNKNOWN}"]
+
+
+def test_intervals_are_told_only_where_there_are_some():
+    assert has_intervals(front(SMALL), "report")
+    assert not has_intervals(front(SMALL), "search")

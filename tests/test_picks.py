@@ -6,6 +6,7 @@ import pytest
 
 from evoprune.errors import ConfigError
 from evoprune.front import Front, FrontPoint
+from evoprune.picks import check_picks
 
 GOALS = {"kl": "min", "params": "min"}
 # id, kl, params, quality kept, rung: the dense model, four cuts, and one that is no use.
@@ -136,3 +137,16 @@ def test_cheapest_goes_by_the_first_objective_that_is_a_cost():
 def test_what_cannot_be_meant_is_said(expression, message):
     with pytest.raises(ConfigError, match=message):
         front().choose(expression)
+
+
+def test_picks_are_checked_before_there_is_a_front():
+    check_picks(["safe", "params<=60%", "best:kl", "rung=homogeneous", "ab12"], ["kl"])
+    for text, message in {
+        "balnced": "Did you mean 'balanced'",
+        "best:kll": "Did you mean 'kl'",
+        "params<=": "cannot be read",
+        "ab1": "'ab1' is no pick",
+        "": "'' is no pick",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            check_picks([text], ["kl"])

@@ -1,8 +1,14 @@
 """What `evoprune plan` prints, to the letter but for its numbers."""
 
 import re
+from pathlib import Path
 
+import pytest
+
+from evoprune.console import Console
+from evoprune.errors import ConfigError
 from evoprune.plan import plan
+from evoprune.session import open_session
 
 NUMBER = re.compile(r"\d[\d,.]*(e\+\d+)?")
 SHOWN = """\
@@ -31,3 +37,12 @@ def test_a_plan_reads_like_this(tiny_config):
     rows = plan(tiny_config(controls=["uniform", "random"], export=export))
     said = "\n".join(": ".join(NUMBER.sub("#", cell) for cell in row) for row in rows)
     assert re.sub(r"# [MGk]?B\b", "#", said) == SHOWN
+
+
+def test_a_pick_that_cannot_be_meant_is_refused_before_anything_is_loaded(tiny_config):
+    config = tiny_config(export={"picks": ["balnced"]})
+    with pytest.raises(ConfigError, match="'balnced' is no pick. Did you mean 'balanced'"):
+        plan(config)
+    with pytest.raises(ConfigError, match="'balnced' is no pick"):
+        open_session(config, Console(stream=None))
+    assert not Path(config.output).exists()

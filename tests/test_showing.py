@@ -115,6 +115,7 @@ def test_the_figure_names_points_and_picks():
 
 MISUSE = {
     "a front's typo": (lambda front: front.plto, "A front has no 'plto'. Did you mean 'plot'?"),
+    "a point's typo": (lambda front: front[0].patern, "A point has no 'patern'."),
     "no such id": (lambda front: front["nope"], "'nope' is no point of the front."),
     "no such place": (lambda front: front[99], "The front has no point 99. Give a position below"),
     "a number as pick": (lambda front: front.pick(3), "The pick is 3 (int)."),

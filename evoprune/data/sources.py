@@ -49,7 +49,7 @@ class TextSource:
     @cached_property
     def _read(self) -> tuple[list[Document], str]:
         """The documents, and how files were cut; the files are read once."""
-        paths = _expand(self.files)
+        paths = files_of(self.files)
         texts = [read_text(path) for path in paths]
         how = ""
         if self.separator:
@@ -92,7 +92,7 @@ class JsonLinesSource:
         Raises:
             DataError: a line is no JSON object, lacks a field, or nothing has text.
         """
-        found = [one for path in _expand(self.files) for one in self._of_file(path)]
+        found = [one for path in files_of(self.files) for one in self._of_file(path)]
         if self.key_field is None:
             found = _unrepeated(found)
         return filled(found, f"'{', '.join(self.files)}'", FILL)
@@ -201,7 +201,12 @@ class ListSource:
         return Document(str(entry.get("key", key)), str(entry.get("kind", "text")), text)
 
 
-def _expand(patterns: Sequence[str]) -> list[Path]:
+def files_of(patterns: Sequence[str]) -> list[Path]:
+    """Returns the files that paths or globs name, sorted, each once.
+
+    Raises:
+        DataError: one names none.
+    """
     paths: list[Path] = []
     for pattern in patterns:
         # A name that exists is no pattern, whatever brackets it holds.

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from evoprune.data.sources import json_object
+from evoprune.data.sources import files_of, json_object
 from evoprune.errors import DataError, did_you_mean
 from evoprune.registry import DATA
 
@@ -58,7 +58,7 @@ def chosen_data(word: str) -> Chosen:
         )
     if kind == "npz":
         return Chosen({"type": "npz", "file": word}, {"file": "`images` and `labels`"})
-    return _of_files(kind, word)
+    return _of_files(kind, [word])
 
 
 def _of_type(name: str) -> Chosen:
@@ -82,9 +82,9 @@ def _of_folder(folder: Path) -> Chosen:
         DataError: there is none of a known type.
     """
     files = [path for path in folder.rglob("*") if path.is_file()]
-    # As globs see them: case counts, and what is hidden is not matched.
+    # As globs see them: what is hidden is not matched.
     files = [p for p in files if not any(n.startswith(".") for n in p.relative_to(folder).parts)]
-    names = [path.suffix for path in files]
+    names = [path.suffix.lower() for path in files]
     known = [name for name in names if name in TYPES]
     suffix = max(sorted(set(known)), key=known.count, default="")
     if TYPES.get(suffix) not in ("text", "jsonl"):
@@ -93,21 +93,20 @@ def _of_folder(folder: Path) -> Chosen:
             f"The folder '{folder}' is no folder of text (it holds {held}).",
             "Give a folder of txt, md or jsonl files, or a single npz file.",
         )
-    return _of_files(TYPES[suffix], f"{glob.escape(folder.as_posix())}/**/*{suffix}")
+    # Globs tell capitals apart, so that each way the suffix is written has its own.
+    written = sorted({path.suffix for path in files if path.suffix.lower() == suffix})
+    within = glob.escape(folder.as_posix())
+    return _of_files(TYPES[suffix], [f"{within}/**/*{one}" for one in written])
 
 
-def _of_files(kind: str, pattern: str) -> Chosen:
-    found = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise DataError(f"'{pattern}' matches no file.", "Give a file or a folder that exists.")
-    count = len(found)
-    settings = {"type": kind, "files": [pattern]}
-    why = {"files": f"{count} files"} if count > 1 else {}
+def _of_files(kind: str, patterns: list[str]) -> Chosen:
+    found = files_of(patterns)
+    settings: dict[str, Any] = {"type": kind, "files": patterns}
+    why = {"files": f"{len(found)} files"} if len(found) > 1 else {}
     if kind == "text":
         return Chosen(settings, why)
-    first = Path(found[0])
-    rows = _rows(first)
-    text = text_field(rows, first)
+    rows = _rows(found[0])
+    text = text_field(rows, found[0])
     settings["text_field"] = text
     why["text_field"] = "the field with the text"
     if (kinds := kind_field(rows, text)) is not None:

@@ -192,6 +192,12 @@ def test_missing_files_are_refused(tmp_path):
         TextSource([str(tmp_path / "*.txt")]).documents()
 
 
+def test_a_file_that_exists_is_no_pattern(tmp_path):
+    path = tmp_path / "notes [a].txt"
+    path.write_text("some text")
+    assert [one.text for one in TextSource([str(path)]).documents()] == ["some text"]
+
+
 def test_datasets_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"evoprune\[datasets\]"):

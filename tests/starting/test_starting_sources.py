@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from evoprune.data.sources import JsonLinesSource
 from evoprune.errors import DataError
 from evoprune.starting.sources import chosen_data, kind_field, text_field
 
@@ -112,3 +113,20 @@ def test_brackets_and_hidden_files_are_no_traceback(tmp_path):
     (hidden / "data.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(DataError, match="no folder of text"):
         chosen_data(str(tmp_path / "folder"))
+
+
+def test_a_folder_takes_capitals_and_brackets_as_they_are(tmp_path):
+    folder = tmp_path / "folder [2]"
+    folder.mkdir()
+    (folder / "DATA.JSONL").write_text('{"text": "a"}\n')
+    assert JsonLinesSource(chosen_data(str(folder)).settings["files"]).documents()
+    (folder / "more.jsonl").write_text('{"text": "b"}\n')
+    found = chosen_data(str(folder))
+    assert found.why["files"] == "2 files"
+    assert len(JsonLinesSource(found.settings["files"]).documents()) == 2
+
+
+def test_a_glob_of_folders_only_is_told(tmp_path):
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(DataError, match="matches no file"):
+        chosen_data(str(tmp_path / "*.jsonl"))
