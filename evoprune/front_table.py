@@ -47,7 +47,7 @@ def front_table(
 
 
 def has_intervals(front: Front, split: str) -> bool:
-    """Returns whether values on a split have intervals; those of an interrupted search have none."""
+    """Returns whether values on a split have intervals."""
     return any(n.startswith(f"{split}_") and n.endswith("_low") for n in front.columns())
 
 
