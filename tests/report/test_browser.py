@@ -130,7 +130,7 @@ def budget(browser: Any) -> str:
 
 def test_the_budget_picks_the_point_that_the_command_line_would(browser, page):
     opened(browser, page)
-    seen(browser, ".budget")
+    seen(browser, ".chart.front")
     typed = until(lambda: browser.find_element("css selector", ".budget input[type=number]"))
     until(lambda: budget(browser))
     front = Front.from_json(page.parent / "front.json")
@@ -149,7 +149,7 @@ def test_the_budget_picks_the_point_that_the_command_line_would(browser, page):
 
 def test_the_slider_is_moved_by_keys(browser, page):
     opened(browser, page)
-    seen(browser, ".budget")
+    seen(browser, ".chart.front")
     slider = browser.find_element("css selector", ".budget input[type=range]")
     until(lambda: budget(browser))
     before = float(slider.get_attribute("value"))
