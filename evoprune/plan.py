@@ -121,10 +121,16 @@ def _looked_at(session: "Session") -> tuple[Splits, Held]:
 
 
 def _timed(config: Config, session: "Session", splits: Splits) -> Timed:
-    """Returns what passes take; a cluster's workers are not troubled, this machine stands in."""
-    from evoprune.evaluation.local import LocalEvaluator
-    from evoprune.workers import evaluator_for, worker_count
+    """Returns what passes take; a cluster's workers are not troubled, this machine stands in.
 
+    Of more workers than fit, as many as fit are started: the others would only wait for them.
+    """
+    from evoprune.evaluation.local import LocalEvaluator
+    from evoprune.workers import crowded, evaluator_for, fitting, worker_count
+
+    if crowded(config):
+        few = config.workers.model_copy(update={"count": fitting(config)})
+        config = config.model_copy(update={"workers": few})
     far = config.workers.address is not None
     evaluator: Evaluator = (
         LocalEvaluator(session.spec)

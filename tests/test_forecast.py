@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import evoprune.workers
 from evoprune.config import load_config
 from evoprune.course import Course
 from evoprune.forecast import Forecast, Phase, Rate, Splits, Work
@@ -132,3 +133,18 @@ def test_a_plan_shows_the_evaluations_that_its_bounds_allow(tiny_config):
     tokens = float(rows["dense-equivalent tokens"].split()[0].replace(",", ""))
     assert tokens / count == pytest.approx(np.float64(2000.0) / count, rel=1.0)
     assert rows["search"].split(": ")[1].startswith(f"{count} evaluations")
+
+
+def test_a_plan_starts_no_more_workers_than_fit(tiny_config, monkeypatch):
+    asked = []
+    real = evoprune.workers.evaluator_for
+
+    def noted(config, *rest):
+        asked.append(config.workers.count)
+        return real(config, *rest)
+
+    monkeypatch.setattr("evoprune.workers.evaluator_for", noted)
+    monkeypatch.setattr("evoprune.workers.fitting", lambda config: 1)
+    rows = plan(tiny_config(workers={"count": 64}))
+    assert asked == [1]
+    assert any("workers.count=64 asks for more" in text for _, text in rows)
