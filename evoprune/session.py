@@ -11,7 +11,7 @@ import numpy as np
 
 from evoprune.config import Config, build
 from evoprune.console import Console
-from evoprune.constraints import parse_constraints
+from evoprune.constraints import asked_rung, parse_constraints
 from evoprune.controls import RULES, control
 from evoprune.data.examples import Examples, Scale
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
@@ -314,6 +314,13 @@ def _problem(
         adapt=config.adapt.plain() if config.adapt else None,
     )
     table = cost_table(family, model, config.data.chunk_tokens, spec.adapt)
+    added = len(table.rows) - len(family.table(model, config.data.chunk_tokens).rows)
+    if added and asked_rung(config.constraints):
+        raise ConfigError(
+            f"The recovery '{config.adapt.type if config.adapt else ''}' adds {added} tensors that "
+            "no stock class has, and constraints.rung asks for one.",
+            "Leave out one of the two.",
+        )
     constraints = parse_constraints(config.constraints)
     hints = NO_HINTS
     if _by_blocks(config):

@@ -5,7 +5,7 @@ import pytest
 
 import evoprune
 from evoprune.constraints import parse_bound
-from evoprune.errors import SpaceError
+from evoprune.errors import ConfigError, SpaceError
 from evoprune.journal import read_journal
 from evoprune.ladder import rung_of
 from evoprune.pattern import Pattern
@@ -56,4 +56,12 @@ def test_a_space_without_homogeneous_patterns_is_refused_before_anything_runs(ti
     rules = {"family": "decoder", "genes": [{"kind": "attn", "drop": True}]}
     settings = tiny_config(space=rules, constraints={"rung": "homogeneous"})
     with pytest.raises(SpaceError, match="but the dense one is homogeneous"):
+        plan(settings)
+
+
+def test_a_recovery_that_adds_tensors_is_refused_beside_it(tiny_config):
+    settings = tiny_config(
+        space="decoder/uniform", adapt="bias_compensation", constraints={"rung": "homogeneous"}
+    )
+    with pytest.raises(ConfigError, match="tensors that no stock class has"):
         plan(settings)
