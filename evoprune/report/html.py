@@ -59,7 +59,7 @@ def page(runs: Sequence[RunData]) -> str:
         parts.append("</label></p>")
     for i, run in enumerate(runs):
         parts.append(f"<div class=run data-run={i}{' hidden' if i else ''}>{_run(run, i)}</div>")
-        data.append(_data(str(i), payload(run)))
+        data.append(_data(str(i), payload(run, len(runs))))
     values = {
         "title": escape(runs[0].name if len(runs) == 1 else f"{len(runs)} runs"),
         "style": _asset("page.css"),

@@ -16,8 +16,10 @@ from evoprune.report.reading import PREFIXES, RunData, base_name, finite, inside
 from evoprune.report.survival import Genes, compact
 from evoprune.report.words import is_number
 
-# More evaluated patterns than these are thinned out evenly; nothing is lost to the eye.
+# The runs of a page share these two, so that several open as quickly as one.
+# More evaluated patterns of a split are thinned out evenly; nothing is lost to the eye.
 MOST_DOTS = 6000
+# Characters of the levels of a split's patterns; where they are more, they are left out.
 LEVELS_LIMIT = 600_000
 
 
@@ -40,12 +42,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def payload(run: RunData) -> dict[str, Any]:
-    """Returns all that the figures, the drawer and the table of one run need."""
+def payload(run: RunData, sharing: int = 1) -> dict[str, Any]:
+    """Returns all that the figures, the drawer and the table of one run need.
+
+    Args:
+        run: what was read of the run.
+        sharing: how many runs the page is about.
+    """
     front = run.front or Front((), run.goals)
     fronts = {"search": front, **run.controls}
     genes = Genes(run.space, _patterns(run, fronts.values()))
-    dots = {prefix: _dots(run, split) for split, prefix in PREFIXES.items()}
+    dots = {prefix: _dots(run, split, sharing) for split, prefix in PREFIXES.items()}
     columns = [name for f in fronts.values() for name in f.columns()]
     columns += [name for part in dots.values() for name in part["values"]]
     names = _names(run, columns)
@@ -177,18 +184,18 @@ def _all_tags(run: RunData, front: Front) -> list[list[str]]:
     return list(tags.values())
 
 
-def _dots(run: RunData, split: str) -> dict[str, Any]:
+def _dots(run: RunData, split: str, sharing: int) -> dict[str, Any]:
     """Returns what was evaluated on a split: ids, values, levels where that is not too much."""
     records = run.evaluations(split)
-    total = len(records)
-    if total > MOST_DOTS:
-        some = np.linspace(0, total - 1, MOST_DOTS).round().astype(int)
+    total, most = len(records), MOST_DOTS // sharing
+    if total > most:
+        some = np.linspace(0, total - 1, most).round().astype(int)
         records = [records[i] for i in some]
     rows = [_valued(run, record) for record in records]
     names = list(dict.fromkeys(name for row in rows for name in row))
     levels = [compact(_choices(record["pattern"])) for record in records]
     known = [text for text in levels if text is not None]
-    fits = len(known) == len(levels) and sum(map(len, known)) <= LEVELS_LIMIT
+    fits = len(known) == len(levels) and sum(map(len, known)) <= LEVELS_LIMIT // sharing
     return {
         "total": total,
         "ids": [str(record["id"]) for record in records],

@@ -259,6 +259,26 @@ def test_many_evaluations_are_thinned_out(tmp_path, monkeypatch):
     assert len(dots["ids"]) == 10 < dots["total"]
 
 
+def test_runs_of_a_page_share_what_is_drawn(tmp_path, monkeypatch):
+    run = read_run(make_run(tmp_path / "run"))
+    monkeypatch.setattr("evoprune.report.payload.MOST_DOTS", 20)
+    assert len(payload(run, 2)["dots"]["search"]["ids"]) == 10
+    longest = 10 * len(payload(run, 2)["dots"]["search"]["levels"][0])
+    monkeypatch.setattr("evoprune.report.payload.LEVELS_LIMIT", 2 * longest)
+    assert payload(run, 2)["dots"]["search"]["levels"] is not None
+    monkeypatch.setattr("evoprune.report.payload.LEVELS_LIMIT", 2 * longest - 1)
+    assert payload(run, 2)["dots"]["search"]["levels"] is None
+
+
+def test_five_runs_of_five_thousand_evaluations_are_below_two_megabytes(tmp_path):
+    first = make_run(tmp_path / "run0", Made(5000, 40))
+    others = [shutil.copytree(first, tmp_path / f"run{i}") for i in range(1, 5)]
+    text = write_report([first, *others]).read_text()
+    assert len(text.encode()) < 2_000_000
+    drawn = [json.loads(Parsed(text).data[f"data-{i}"])["dots"]["search"] for i in range(5)]
+    assert all(part["total"] == 5000 and len(part["ids"]) == 1200 for part in drawn)
+
+
 def test_columns_and_numbers_read_well():
     assert base_name("report_nll_low") == "nll" and base_name("params") == "params"
     assert base_name("val_nll") == "nll" and base_name("val_quality_kept_high") == "quality_kept"
