@@ -49,7 +49,7 @@ function pickBudget(root, d, { made, axes, split }, share, index) {
     + ` and ${keepsText(d, part, index, split)}.`;
   const open = make("button", `All about ${part.ids[index]}`, { type: "button", class: "link" });
   open.onclick = () => openPoint(d, 0, index);
-  const expression = `${axes.x.name}<=${Number(share.toFixed(6))}%`; // as typed
+  const expression = `${axes.x.name}<=${share}%`; // as typed, to the last digit
   out.replaceChildren(make("span", words), commandBox(`${d.command} -p '${expression}'`), open);
 }
 
