@@ -1,6 +1,5 @@
 """What a run has before it, and how far it is."""
 
-import numpy as np
 import pytest
 
 import evoprune.workers
@@ -131,7 +130,8 @@ def test_a_plan_shows_the_evaluations_that_its_bounds_allow(tiny_config):
     count = int(rows["evaluations"].split()[0])
     assert "tokens=2,000 ends the search" in rows["evaluations"] and count < 100
     tokens = float(rows["dense-equivalent tokens"].split()[0].replace(",", ""))
-    assert tokens / count == pytest.approx(np.float64(2000.0) / count, rel=1.0)
+    # The generation of four that reaches the bound is finished.
+    assert 2000 <= tokens < 2000 + 4.5 * tokens / count
     assert rows["search"].split(": ")[1].startswith(f"{count} evaluations")
 
 
