@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from evoprune.sections import (
 )
 from evoprune.settings import PARTS, apply_overrides, joined, read_yaml
 from evoprune.shipped import find
-from evoprune.space import Site, Space
+from evoprune.space import Space
 from evoprune.tying import homogeneous_part
 from evoprune.wording import explained, plainly
 
@@ -126,14 +127,27 @@ class Config(Section):
         if scored != sorted(scored):
             raise ValueError("a rung cannot score fewer positions_per_example than the one before")
 
-    def space_over(self, sites: Sequence[Site]) -> Space:
-        """Returns the space that is searched over a model's sites: what reaches the rung asked for.
+    @property
+    def held_to(self) -> str | None:
+        """The rung of the export ladder that every pattern must reach, None if any will do."""
+        return asked_rung(self.constraints) or self.space.rung
+
+    def space_over(self, family: Any, model: Any) -> Space:
+        """Returns the space that is searched over a model: what reaches the rung asked for.
+
+        Args:
+            family: that takes the model apart.
+            model: as the family works on it.
 
         Raises:
             SpaceError: a rule matches nothing, no gene remains, or no pattern reaches the rung.
         """
-        space = self.space.build(sites)
-        return homogeneous_part(space) if asked_rung(self.constraints) else space
+        space = self.space.build(family.sites(model))
+        if self.held_to is None:
+            return space
+        if not hasattr(family, "refusal"):
+            return homogeneous_part(space)
+        return homogeneous_part(space, partial(family.refusal, model.config))
 
     def __repr__(self) -> str:
         return showing.config_text(self)
@@ -151,6 +165,8 @@ class Config(Section):
             # A run that began before there was such a setting goes on.
             if rung["positions_per_example"] is None:
                 rung.pop("positions_per_example")
+        if plain["space"]["rung"] is None:
+            plain["space"].pop("rung")
         for gene in plain["space"]["genes"]:
             if not gene["at_least"]:
                 gene.pop("at_least")

@@ -99,11 +99,21 @@ class Console:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Says at its end what a part of a run took, and how far the run is."""
+        self._begin(name)
+        yield
+        self._end()
+
+    def then(self, name: str) -> None:
+        """The phase that runs ends here, and another goes on in its place."""
+        self._end()
+        self._begin(name)
+
+    def _begin(self, name: str) -> None:
         self.course.begin(name)
         self._line = f"{name:<9} begins"
-        yield
-        seconds = self.course.end()
-        words = self.course.words()
+
+    def _end(self) -> None:
+        name, seconds, words = self.course.name, self.course.end(), self.course.words()
         self.say(f"time      {name} {seconds:.1f} s{f'; {words}' if words else ''}")
 
     def heard(self, evaluation: Evaluation, new: bool) -> None:

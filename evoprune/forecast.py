@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 # What algorithms call the candidates that they ask for at once, the most telling name first.
 AT_ONCE = ("n_offsprings", "offspring", "batch", "pop_size", "steps")
-# Seconds reckoned for a model that is written and loaded again in a fresh process, and for a
-# report, until there is something better to go by.
-EXPORT, REPORT = 12.0, 1.0
+# Seconds reckoned for a model that is written, for one that is loaded again in a fresh process,
+# and for a report, until there is something better to go by.
+EXPORT, VERIFY, REPORT = 2.0, 10.0, 1.0
 # The points of a front are so many times the binary logarithm of its evaluations, for each
 # objective after the first (of independent values it would be a power of the logarithm, Bentley et
 # al., 1978; objectives of one model are far from independent); and at most so many for each value
@@ -84,7 +84,8 @@ class Phase:
     """A part of a run.
 
     Attributes:
-        name: ``prepare``, ``search``, a control's, ``score``, ``export`` or ``report``.
+        name: ``prepare``, ``search``, a control's, ``score``, ``export``, ``verify`` or
+            ``report``.
         work: what it evaluates.
         seconds: that it takes beside that.
         points: of fronts that it makes.
@@ -212,10 +213,13 @@ class Forecast:
         search = found or self._search(self.ends(rate))
         controls = [self._control(name, search) for name in self._config.controls]
         evaluating = [search, *controls]
+        exported = [Phase("export", seconds=EXPORT)]
+        if self._config.export.verify:
+            exported.append(Phase("verify", seconds=VERIFY))
         return [
             *(replace(phase, points=0.0) for phase in evaluating),
             self._score(evaluating),
-            *(Phase("export", seconds=EXPORT) for _ in self._config.export.picks),
+            *(phase for _ in self._config.export.picks for phase in exported),
             Phase("report", seconds=REPORT),
         ]
 

@@ -1,6 +1,6 @@
 """One search from its configuration to its front: the story that everything else serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -95,30 +95,7 @@ class Run:
         Raises:
             EvopruneError: no such point, or the export is not what was searched.
         """
-        chosen = self.front.choose(pick) if isinstance(pick, str) else None
-        point = chosen.point if chosen else self.front.pick(pick)
-        named = pick if isinstance(pick, str) else point.id
-        manifest = self.folder.read_manifest() or {}
-        model = self.config.model
-        exporter = exporter_of(manifest["family"])
-        order = Order(
-            source_of(self.config, self.folder),
-            space_of(self.folder),
-            Pattern.from_json(point.pattern),  # type: ignore[arg-type]
-            scores=point.values,
-            provenance={"pick": named, "run": manifest["identity"], "base": model.label}
-            | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
-            examples=Examples.load(self.folder.calibration / "validation.safetensors"),
-            worker=lambda: worker_of(self.config, self.folder, self.live),
-        )
-        target = Path(path) if path is not None else self.folder.models / plain_name(point.id)
-        verify = self.config.export.verify if verify is None else verify
-        made = exporter.write(order, target, verify=verify, dtype=dtype)
-        if chosen is not None:
-            made = replace(made, rule=chosen.rule, warning=chosen.warning)
-        if measure:
-            made = replace(made, speed=exporter.measure(order, made.path))
-        return made
+        return export_point(self, pick, path, verify=verify, dtype=dtype, measure=measure)
 
     def ensemble(
         self, recipe: Recipe | str | None = None, name: str | None = None, **options: Any
@@ -146,6 +123,48 @@ class Run:
             )
         worker = worker_of(self.config, self.folder, self.live)
         return make_ensemble(worker, self.front, recipe, name)
+
+
+def export_point(
+    run: Run,
+    pick: str | FrontPoint,
+    path: str | Path | None = None,
+    *,
+    verify: bool | None = None,
+    verifying: Callable[[], None] = lambda: None,
+    dtype: str | None = None,
+    measure: bool = False,
+) -> Exported:
+    """Returns what became of a point exported as a model (``Run.export``).
+
+    Args:
+        run, pick, path, verify, dtype, measure: as there.
+        verifying: called when the model is written and its verification begins.
+    """
+    chosen = run.front.choose(pick) if isinstance(pick, str) else None
+    point = chosen.point if chosen else run.front.pick(pick)
+    named = pick if isinstance(pick, str) else point.id
+    manifest = run.folder.read_manifest() or {}
+    exporter = exporter_of(manifest["family"])
+    order = Order(
+        source_of(run.config, run.folder),
+        space_of(run.folder),
+        Pattern.from_json(point.pattern),  # type: ignore[arg-type]
+        scores=point.values,
+        provenance={"pick": named, "run": manifest["identity"], "base": run.config.model.label}
+        | {"base_sha256": manifest["base_sha256"], "versions": manifest["versions"]},
+        examples=Examples.load(run.folder.calibration / "validation.safetensors"),
+        worker=lambda: worker_of(run.config, run.folder, run.live),
+        verifying=verifying,
+    )
+    target = Path(path) if path is not None else run.folder.models / plain_name(point.id)
+    verify = run.config.export.verify if verify is None else verify
+    made = exporter.write(order, target, verify=verify, dtype=dtype)
+    if chosen is not None:
+        made = replace(made, rule=chosen.rule, warning=chosen.warning)
+    if measure:
+        made = replace(made, speed=exporter.measure(order, made.path))
+    return made
 
 
 def search(
@@ -224,7 +243,8 @@ def _export_picks(run: Run, console: Console) -> dict[str, EvopruneError]:
                 console.say(f"export    {pick}: the same point as {exported[chosen.point.id]}")
                 continue
             with console.phase("export"):
-                console.say(_exported(pick, run.export(pick)))
+                made = export_point(run, pick, verifying=partial(console.then, "verify"))
+            console.say(_exported(pick, made))
             exported[chosen.point.id] = pick
         except EvopruneError as error:
             failed[pick] = error

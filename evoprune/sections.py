@@ -273,6 +273,8 @@ class SpaceConfig(Section):
     """Globs, or patterns after `re:`, of sites that may be pruned."""
     exclude: tuple[str, ...] = ()
     """Globs, or patterns after `re:`, of sites that stay as they are."""
+    rung: Literal["homogeneous"] | None = None
+    """Leave only patterns that reach this rung of the export ladder, whatever the rules offer."""
     name: str = "custom"
     """What the space is called."""
 

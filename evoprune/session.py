@@ -11,7 +11,7 @@ import numpy as np
 
 from evoprune.config import Config, build
 from evoprune.console import Console
-from evoprune.constraints import asked_rung, parse_constraints
+from evoprune.constraints import parse_constraints
 from evoprune.controls import RULES, control
 from evoprune.data.examples import Examples, Scale
 from evoprune.errors import ConfigError, RunFolderError, SpaceError
@@ -283,7 +283,7 @@ def _problem(
             "Choose a space of the model's family (`evoprune ls spaces`).",
         )
     model = family.read(folder.ranks, config.model.dtype, "cpu", config.model.trust_remote_code)
-    space = config.space_over(family.sites(model))
+    space = config.space_over(family, model)
     options = {part.type: part.plain() for part in (*config.objectives, *(config.columns or ()))}
     spec = WorkerSpec(
         folder=str(folder.path.resolve()),
@@ -315,10 +315,11 @@ def _problem(
     )
     table = cost_table(family, model, config.data.chunk_tokens, spec.adapt)
     added = len(table.rows) - len(family.table(model, config.data.chunk_tokens).rows)
-    if added and asked_rung(config.constraints):
+    if added and config.held_to:
+        asking = "constraints.rung" if "rung" in config.constraints else "the space"
         raise ConfigError(
             f"The recovery '{config.adapt.type if config.adapt else ''}' adds {added} tensors that "
-            "no stock class has, and constraints.rung asks for one.",
+            f"no stock class has, and {asking} asks for one.",
             "Leave out one of the two.",
         )
     constraints = parse_constraints(config.constraints)

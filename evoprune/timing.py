@@ -113,16 +113,21 @@ def _interval(session: "Session") -> float:
     return time.perf_counter() - began
 
 
-def export_seconds(session: "Session", scratch: Path) -> float:
-    """Returns the seconds that it takes to write a model of middling size, and to verify it."""
+def export_seconds(session: "Session", scratch: Path) -> dict[str, float]:
+    """Returns the seconds that it takes to write a model of middling size, and to verify it.
+
+    Returns:
+        Those of the phases ``export`` and, where exports are verified, ``verify``.
+    """
     from evoprune.front import Front, FrontPoint
-    from evoprune.run import Run
+    from evoprune.run import Run, export_point
 
     problem = session.problem
     X = sample(problem)
     middle = problem.space.patterns(X[[np.argsort(problem.share(X))[len(X) // 2]]])[0]
     point = FrontPoint(middle.id, middle.to_json(), {})
     run = Run(session.folder, session.config, Front((point,), problem.goals))
-    began = time.perf_counter()
-    run.export(middle.id, scratch)
-    return time.perf_counter() - began
+    marks = [time.perf_counter()]
+    export_point(run, point, scratch, verifying=lambda: marks.append(time.perf_counter()))
+    marks.append(time.perf_counter())
+    return dict(zip(("export", "verify"), np.diff(marks).tolist(), strict=False))

@@ -6,7 +6,7 @@ of rungs, and a move changes a width everywhere at once. A repair of candidates 
 would undo every move of a single block.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 
 from evoprune.errors import SpaceError
@@ -14,14 +14,21 @@ from evoprune.ladder import blocks_of, rung_of, sites_inside
 from evoprune.pattern import Drop, Keep, Option
 from evoprune.space import Gene, Quorum, Site, Space
 
+# Returns why a stock class cannot have these units, by kind, in every block; empty where it can.
+Refusal = Callable[[Mapping[str, int]], str]
 
-def homogeneous_part(space: Space) -> Space:
+
+def homogeneous_part(space: Space, refusal: Refusal = lambda widths: "") -> Space:
     """Returns the space of those patterns whose rung is homogeneous; it keeps the name.
 
     A block goes by the gene that drops it, or by those of all its parts made one. A width is a gene
     over all blocks, with the counts that every block offers; a gene of bits removes the same units
     everywhere, counted from the best-ranked. What else genes could do is left as it is. At least
     one block stays.
+
+    Args:
+        space: all that genes can do.
+        refusal: asked of every width; a gene of bits keeps any number, so that all must suit.
 
     Raises:
         SpaceError: no pattern, or only the dense one, is homogeneous.
@@ -42,7 +49,7 @@ def homogeneous_part(space: Space) -> Space:
     everything = {block for of in drops for block in _blocks_within(space, of)}
     if len(drops) == 1 and len(everything) == len(blocks):
         drops = []  # the only step would leave no block
-    genes = (*drops, *_widths(space))
+    genes = (*drops, *_widths(space, refusal))
     if not genes:
         raise SpaceError(
             f"No pattern of the space '{space.name}' but the dense one is homogeneous: no block "
@@ -102,19 +109,27 @@ def _blocks_within(space: Space, gene: Gene) -> set[str]:
     return {site if site in named else str(above[site]) for site in gene.sites}
 
 
-def _widths(space: Space) -> list[Gene]:
+def _widths(space: Space, refusal: Refusal) -> list[Gene]:
     """Returns a gene for each kind of site of which all blocks can keep equally few units."""
     governed = {site: gene for gene in space.genes for site in gene.sites}
     found = []
-    for sites in sites_inside(space, range(len(blocks_of(space)))).values():
+    for kind, sites in sites_inside(space, range(len(blocks_of(space)))).items():
         names = tuple(site.name for site in sites)
         genes = [governed.get(name) for name in names]
         if all(gene is not None and gene.bits for gene in genes):
+            wrong = filter(None, (refusal({kind: n + 1}) for n in range(sites[0].units)))
+            why = next(wrong, "")
+            if why:
+                raise SpaceError(
+                    f"A gene of bits may leave any number of {kind}. {why}",
+                    f"Give {kind} shares to keep instead of bits; those that suit are taken.",
+                )
             found.append(Gene(_label(names), names, bits=sites[0].units))
             continue
         pairs = zip(sites, genes, strict=True)
         counts = set.intersection(*(_counts(site, gene) for site, gene in pairs))
-        options: tuple[Option, ...] = tuple(Keep(n) for n in sorted(counts, reverse=True))
+        suiting = [n for n in counts if n == sites[0].units or not refusal({kind: n})]
+        options: tuple[Option, ...] = tuple(Keep(n) for n in sorted(suiting, reverse=True))
         if len(options) > 1:
             found.append(Gene(_label(names), names, options))
     return found

@@ -55,7 +55,7 @@ def test_patience_alone_has_no_foreseeable_end(forecast):
 
 def test_every_phase_of_a_run_is_there_in_order(forecast):
     phases = forecast(["uniform", "greedy", "random"], ["knee"], n_eval=60).phases(RATE)
-    names = ["search", "uniform", "greedy", "random", "score", "export", "report"]
+    names = ["search", "uniform", "greedy", "random", "score", "export", "verify", "report"]
     assert [phase.name for phase in phases] == names
     search, *controls = phases[:4]
     assert search.work.n_eval == 60 and search.work.read == 6000

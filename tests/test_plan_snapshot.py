@@ -24,7 +24,8 @@ search: about # s: # evaluations, # tokens
 control uniform: about # s: # evaluations, # tokens
 control random: about # s: # evaluations, # tokens
 score: about # s: # evaluations, # tokens; fronts on validation and report, with intervals
-export: about # s each pick, timed: written, loaded in a fresh process, compared
+export: about # s each pick, timed: written
+verify: about # s each pick, timed: loaded in a fresh process, compared
 report: about # s
 TOTAL: about # s on this machine
 memory, each machine: # of weights, mapped once by all its workers

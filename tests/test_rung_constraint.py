@@ -8,9 +8,10 @@ from evoprune.constraints import parse_bound
 from evoprune.errors import ConfigError, SpaceError
 from evoprune.journal import read_journal
 from evoprune.ladder import rung_of
-from evoprune.pattern import Pattern
+from evoprune.pattern import Keep, Pattern
 from evoprune.plan import plan
 from evoprune.session import space_of
+from evoprune.testing import tiny_decoder
 
 RULES = ["uniform", "last_k", "greedy", "random", "additive", "block_influence"]
 HELD = {"rung": "homogeneous", "params": "<=80%"}
@@ -65,3 +66,32 @@ def test_a_recovery_that_adds_tensors_is_refused_beside_it(tiny_config):
     )
     with pytest.raises(ConfigError, match="tensors that no stock class has"):
         plan(settings)
+
+
+@pytest.fixture(scope="module")
+def odd_heads(tmp_path_factory):
+    """Returns a Llama of which three key-value groups of four are no width that its class takes."""
+    return tiny_decoder(tmp_path_factory.mktemp("odd") / "model", layers=2, heads=(8, 4))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"space": "decoder/uniform"},
+        {"space": "decoder/depth_width", "constraints": {"rung": "homogeneous"}},
+    ],
+    ids=["space", "constraint"],
+)
+def test_numbers_of_heads_that_the_class_refuses_are_left_out(held, odd_heads, tiny_config):
+    run = evoprune.search(tiny_config(model={"name_or_path": str(odd_heads)}, **held), quiet=True)
+    space = space_of(run.folder)
+    counts = {option for gene in space.genes if "heads" in gene.name for option in gene.options}
+    assert counts == {Keep(4), Keep(2), Keep(1)}
+    assert {point.rung for point in run.front} == {"homogeneous"}
+
+
+def test_bits_of_heads_that_the_class_may_refuse_are_refused(odd_heads, tiny_config):
+    rules = {"family": "decoder", "genes": [{"kind": "heads", "bits": True}]}
+    asked = {"space": rules, "constraints": {"rung": "homogeneous"}}
+    with pytest.raises(SpaceError, match=r"any number of heads\. LlamaConfig refuses"):
+        plan(tiny_config(model={"name_or_path": str(odd_heads)}, **asked))

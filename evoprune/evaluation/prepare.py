@@ -271,7 +271,7 @@ def _write(
         )
         for split in SPLITS
     }
-    space = config.space_over(opened.family.sites(opened.model))
+    space = config.space_over(opened.family, opened.model)
     scores, stored = rank(config, space, opened.family, opened.model, bare["search"])
     runner = _base_runner(config, opened, folder.ranks)
     save_ranks(folder.ranks, config.criterion.type, scores, stored)

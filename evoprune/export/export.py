@@ -20,6 +20,7 @@ from evoprune.export.verify import verify as verify_export
 from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
 from evoprune.ladder import LADDER, Rung, UnfitError, equal_widths, rung_of
 from evoprune.pattern import Pattern
+from evoprune.registry import FAMILIES
 from evoprune.space import Space
 
 __all__ = ["DecoderExporter", "Exported", "Source", "export_pattern"]
@@ -44,6 +45,7 @@ def export_pattern(
     provenance: Mapping[str, Any],
     tokens: np.ndarray | None = None,
     verify: bool = True,
+    verifying: Callable[[], None] = lambda: None,
     dtype: str | None = None,
 ) -> Exported:
     """Writes a pattern as a model on the highest rung that it allows, and loads it again.
@@ -55,6 +57,7 @@ def export_pattern(
         provenance: what the run says of itself, as JSON.
         tokens: (N, T) int64 without padding, to verify with; random ones by default.
         verify: whether to load the export in a fresh process and compare.
+        verifying: called when that begins.
         dtype: of the weights written; by default the original model's, or that of the search
             where this is narrower.
 
@@ -75,8 +78,10 @@ def export_pattern(
         said = words(source, rung, _layers(subject, rung), carried, linear_names(model))
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, space, pattern, *made).write(folder)
-        error = _verified(subject, source, rung, folder, tokens) if verify else None
-        if error is not None:
+        error = None
+        if verify:
+            verifying()
+            error = _verified(subject, source, rung, folder, tokens)
             record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
@@ -92,14 +97,20 @@ class DecoderExporter:
         What narrows every block alike is asked of the model's class as well: not every number of
         heads suits it. Patterns with the same widths are asked once.
         """
+        from evoprune.families.load import base_config
+
         found = [rung_of(space, pattern) for pattern in patterns]
+        config = base_config(source.folder, source.trust_remote_code)
+        family = FAMILIES.load(source.family)()
         refused: dict[str, str] = {}
         for i, (rung, _) in enumerate(found):
             widths = equal_widths(space, patterns[i]) if rung == "homogeneous" else {}
             if not widths:
                 continue
             name = str(sorted(widths.items()))
-            if name not in refused:
+            if name not in refused and source.adapt is None:
+                refused[name] = family.refusal(config, widths)
+            elif name not in refused:  # only the model says which tensors a recovery adds to it
                 refused[name] = _refusal(Subject.load(source, space, patterns[i], source.dtype))
             if refused[name]:
                 found[i] = "heterogeneous", refused[name]
@@ -118,6 +129,7 @@ class DecoderExporter:
             provenance=order.provenance,
             tokens=order.examples.clean.arrays["tokens"][:2],
             verify=verify,
+            verifying=order.verifying,
             dtype=dtype,
         )
 

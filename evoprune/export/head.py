@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -193,6 +193,7 @@ def export_head(
     scores: Mapping[str, float],
     provenance: Mapping[str, Any],
     verify: bool = True,
+    verifying: Callable[[], None] = lambda: None,
     dtype: str | None = None,
 ) -> Exported:
     """Writes a pattern as a network on the highest rung, and loads it again.
@@ -204,6 +205,7 @@ def export_head(
         scores: column → value (``val_accuracy`` …) for the model card.
         provenance: what the run says of itself, as JSON.
         verify: whether to load the export in a fresh process and compare.
+        verifying: called when that begins.
         dtype: of the weights written; float32 by default, in which backbones compute.
 
     Raises:
@@ -228,8 +230,10 @@ def export_head(
         said = words(subject.network, subject.realised, rung, config)
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, subject.space, subject.pattern, *made).write(folder)
-        error = _verified(subject, rung, folder, config, tensors) if verify else None
-        if error is not None:
+        error = None
+        if verify:
+            verifying()
+            error = _verified(subject, rung, folder, config, tensors)
             record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
@@ -305,6 +309,7 @@ class HeadExporter:
             scores=order.scores,
             provenance=order.provenance,
             verify=verify,
+            verifying=order.verifying,
             dtype=dtype,
         )
 

@@ -50,16 +50,10 @@ def smaller_config(subject: Subject) -> Any:
     space, pattern = subject.space, subject.pattern
     config = subject.family.keep_blocks(subject.model.config, kept_blocks(space, pattern))
     widths = equal_widths(space, pattern)
-    if widths:
-        config = subject.family.narrow(config, widths)
-    try:
-        type(config).from_dict(config.to_dict())
-    except Exception as error:  # a configuration class validates with errors of its own
-        reason = " ".join(str(error).split("\n")[-1].split()).removeprefix("ValueError: ")
-        raise UnfitError(
-            f"{type(config).__name__} refuses these widths: {reason.rstrip('.')}."
-        ) from error
-    return config
+    why = subject.family.refusal(config, widths)
+    if why:
+        raise UnfitError(why)
+    return subject.family.narrow(config, widths)
 
 
 def smaller_state(subject: Subject) -> dict[str, "torch.Tensor"]:

@@ -30,6 +30,7 @@ class Order:
         provenance: what the run says of itself, as JSON.
         examples: of the validation split.
         worker: makes a worker of the run, for what must be fitted or scored again.
+        verifying: called when the model is written and its verification begins.
     """
 
     source: Source
@@ -39,6 +40,7 @@ class Order:
     provenance: Mapping[str, Any]
     examples: Examples
     worker: "Callable[[], Worker]"
+    verifying: Callable[[], None] = lambda: None
 
 
 class Exporter(Protocol):

@@ -282,6 +282,21 @@ class Decoder:
             cut.intermediate_size = widths["channels"]
         return cut
 
+    def refusal(self, config: Any, widths: Mapping[str, int]) -> str:
+        """Returns why the model's own class cannot have these equal widths; empty where it can.
+
+        Args:
+            config: of the model.
+            widths: as ``narrow`` takes them.
+        """
+        narrowed = self.narrow(config, widths)
+        try:
+            type(narrowed).from_dict(narrowed.to_dict())
+        except Exception as error:  # a configuration class validates with errors of its own
+            reason = " ".join(str(error).split("\n")[-1].split()).removeprefix("ValueError: ")
+            return f"{type(config).__name__} refuses these widths: {reason.rstrip('.')}."
+        return ""
+
     def layer_override(
         self, config: Any, widths: Mapping[str, int], gone: Collection[str], added: Collection[str]
     ) -> dict[str, Any]:

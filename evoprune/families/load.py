@@ -116,10 +116,9 @@ def load_base(folder: Path, dtype: str, device: str, trust_remote_code: bool = F
     import torch
     import transformers
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    quiet_transformers()
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    config = base_config(folder, trust_remote_code)
     kind: Any = getattr(transformers, config.architectures[0], None)
     kind = kind or AutoModelForCausalLM._model_mapping[type(config)]
     model = kind.from_pretrained(
@@ -129,6 +128,14 @@ def load_base(folder: Path, dtype: str, device: str, trust_remote_code: bool = F
         dtype=getattr(torch, dtype),
     )
     return model.to(device).eval().requires_grad_(False)
+
+
+def base_config(folder: Path, trust_remote_code: bool = False) -> Any:
+    """Returns the configuration of a base, without its tensors."""
+    from transformers import AutoConfig
+
+    quiet_transformers()
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def family_of(model: Any, name: str = "auto") -> Any:

@@ -72,7 +72,7 @@ def tiny_subject(settings: Mapping[str, Any] | None = None, data: Any = None) ->
     pool = opened.pools["search"].take(calibrated.chosen["search"])
     groups, device = calibrated.groups["search"], config.model.device
     examples = opened.family.examples(opened.model, pool, groups, device)
-    space = config.space_over(opened.family.sites(opened.model))
+    space = config.space_over(opened.family, opened.model)
     return subject_of(config, space, opened.family, opened.model, examples)
 
 

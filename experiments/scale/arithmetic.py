@@ -69,7 +69,7 @@ def case(config: Config, folder: Path) -> Case:
 
     model, family = skeleton(folder, config.model.dtype), Decoder()
     table = family.table(model, config.data.chunk_tokens)
-    space = config.space_over(family.sites(model))
+    space = config.space_over(family, model)
     X = space.canonical(stratified(space, 64, np.random.default_rng(0)))
     flops = table.cost("flops", space, np.concatenate([np.zeros((1, space.n_var), np.int64), X]))
     itemsize = getattr(torch, config.model.dtype).itemsize
