@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from evoprune import __version__
-from evoprune.errors import EvopruneError
-from evoprune.registry import kinds
+from evoprune.core.errors import EvopruneError
+from evoprune.core.registry import kinds
+from evoprune.core.splits import SPLIT_OF
 
 app = typer.Typer(
     name="evoprune",
@@ -40,8 +41,6 @@ Plugins = Annotated[
 
 
 # As the columns of a front begin.
-SPLIT_WORDS = {"search": "search", "val": "validation", "report": "report"}
-SPLITS = tuple(SPLIT_WORDS)
 
 
 def _settings(overrides: list[str] | None, plugins: list[str] | None) -> list[str]:
@@ -93,8 +92,8 @@ def plan(
     ] = False,
 ) -> None:
     """Say what a search would take, without searching: evaluations, time, memory, disk."""
-    from evoprune.dtypes import rows
-    from evoprune.plan import plan as make
+    from evoprune.planning.dtypes import rows
+    from evoprune.planning.plan import plan as make
 
     settings = _settings(overrides, plugin)
     other = rows(config, settings, dtype) if dtype else []
@@ -130,21 +129,21 @@ def front(
     split: Annotated[str, typer.Option(help="search, val or report.")] = "report",
 ) -> None:
     """Show the front of a run; of several the merged one, and how they compare."""
-    from evoprune.errors import ConfigError, did_you_mean
-    from evoprune.front_table import front_table, has_intervals, pick_notes
+    from evoprune.core.errors import ConfigError, did_you_mean
+    from evoprune.folder.front_table import front_table, has_intervals, pick_notes
     from evoprune.many import compare
     from evoprune.many import merged as merge
     from evoprune.provisional import NOTE, is_provisional
 
-    if split not in SPLITS:
-        raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLITS))
+    if split not in SPLIT_OF:
+        raise ConfigError(f"There is no split '{split}'.", did_you_mean(split, SPLIT_OF))
     merged, owners = merge(runs)
     if is_provisional(merged):
         split = "search"
         print(NOTE)
     _table(*front_table(merged, split, owners if len(runs) > 1 else None))
     ends = " 95 % intervals;" if has_intervals(merged, split) else ""
-    print(f"{SPLIT_WORDS[split]} split;{ends} sizes beside those of the dense model")
+    print(f"{SPLIT_OF[split]} split;{ends} sizes beside those of the dense model")
     for note in pick_notes(merged):
         print(note)
     if len(runs) > 1:
@@ -175,7 +174,7 @@ def export(
     ] = False,
 ) -> None:
     """Export points of a front as models."""
-    from evoprune.errors import ConfigError
+    from evoprune.core.errors import ConfigError
     from evoprune.export.measure import speed_lines
     from evoprune.provisional import NOTE, is_provisional
     from evoprune.run import Run
@@ -262,7 +261,7 @@ def report(
 @app.command()
 def calibrate(config: ConfigArgument, overrides: Overrides = None, plugin: Plugins = None) -> None:
     """Pick the calibration set alone, and show its clusters."""
-    from evoprune.plan import clusters
+    from evoprune.planning.plan import clusters
 
     header, rows = clusters(config, _settings(overrides, plugin))
     _table(header, rows)
@@ -302,8 +301,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Check this machine, or a run: what it holds and which exports its front allows."""
-    from evoprune.doctor import examine, machine, mend
-    from evoprune.errors import ConfigError
+    from evoprune.core.errors import ConfigError
+    from evoprune.planning.doctor import examine, machine, mend
 
     if repair:
         if run is None:
@@ -347,7 +346,7 @@ class _Interrupts:
             signal.signal(one, before)
 
     def _first(self, *details: Any) -> None:
-        from evoprune.search.archive import Archive
+        from evoprune.searching.archive import Archive
 
         print("\nStopping after what is being evaluated; Ctrl-C again stops at once.", flush=True)
         Archive.draining = True

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
+from evoprune.config.keys import keys
+from evoprune.config.schema import load_config
+from evoprune.config.sections import DataConfig, ModelConfig
+from evoprune.config.shipped import shipped
+from evoprune.core.errors import ConfigError, did_you_mean
+from evoprune.core.registry import ALGORITHMS, BACKBONES, REGISTRIES, kinds, load_plugin
 from evoprune.data.pool import TextPool
-from evoprune.errors import ConfigError, did_you_mean
-from evoprune.keys import keys
-from evoprune.registry import ALGORITHMS, BACKBONES, REGISTRIES, kinds, load_plugin
-from evoprune.sections import DataConfig, ModelConfig
-from evoprune.shipped import shipped
 
 Rows = list[list[str]]
 
@@ -103,7 +103,7 @@ def _keys(prefix: str) -> Rows:
 def _parts(what: str) -> tuple[list[str], Rows]:
     """Returns the parts of a registry, and controls, with options and first line of docstring."""
     if what == "controls":
-        from evoprune.controls import CONTROLS
+        from evoprune.searching.controls import CONTROLS
 
         names, registry = sorted(CONTROLS), ALGORITHMS
     else:

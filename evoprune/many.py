@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.errors import ConfigError, RunFolderError
-from evoprune.front import Front, super_front
+from evoprune.config.schema import load_config
+from evoprune.core.errors import ConfigError, RunFolderError
+from evoprune.folder.front import Front, super_front
 from evoprune.run import Run, search
 
 MOST_SEEDS = 1000

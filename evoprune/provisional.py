@@ -8,17 +8,17 @@ import math
 
 import numpy as np
 
-from evoprune.config import Config
-from evoprune.folder import RunFolder
-from evoprune.front import Front, FrontPoint
-from evoprune.journal import read_journal
-from evoprune.pareto import nondominated
-from evoprune.protocols import Evaluation
-from evoprune.quality import COLUMN, kept
-from evoprune.registry import TASKS
+from evoprune.config.schema import Config
+from evoprune.core.pareto import nondominated
+from evoprune.core.protocols import Evaluation
+from evoprune.core.quality import COLUMN, kept
+from evoprune.core.registry import TASKS
+from evoprune.folder.front import Front, FrontPoint
+from evoprune.folder.journal import read_journal
+from evoprune.folder.layout import RunFolder
 from evoprune.report.progress import search_records
-from evoprune.search.problem import Problem
-from evoprune.search.values import objectives, violations
+from evoprune.searching.problem import Problem
+from evoprune.searching.values import objectives, violations
 from evoprune.session import export_rungs, problem_of
 
 NOTE = (

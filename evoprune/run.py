@@ -3,32 +3,34 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from evoprune import showing
-from evoprune.config import Config, load_config
-from evoprune.console import Console
-from evoprune.controls import Controlled, Setting, control
+from evoprune.config.schema import Config, load_config
+from evoprune.core.errors import EvopruneError, RunFolderError, missing
+from evoprune.core.pattern import Pattern
+from evoprune.core.quality import COLUMN
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
 from evoprune.ensemble.members import Recipe, recipe_of
-from evoprune.errors import EvopruneError, RunFolderError, missing
+from evoprune.evaluation.live import NOTHING, Live
 from evoprune.export.order import Order, exporter_of
 from evoprune.export.writing import Exported
-from evoprune.folder import RunFolder, plain_name
-from evoprune.forecast import Forecast, Phase, Work
-from evoprune.front import Front, FrontPoint
-from evoprune.live import NOTHING, Live
-from evoprune.pattern import Pattern
+from evoprune.folder.front import Front, FrontPoint
+from evoprune.folder.layout import RunFolder, plain_name
+from evoprune.folder.showing import front_html
+from evoprune.progress.console import Console
+from evoprune.progress.forecast import Forecast, Phase, Work
 from evoprune.provisional import is_provisional, provisional
-from evoprune.quality import COLUMN
 from evoprune.report.html import write_report
-from evoprune.search.exhaustive import instead_of
-from evoprune.search.loop import Progress, box, per_candidate
-from evoprune.search.loop import search as search_loop
-from evoprune.search.warm import Warm, add_known
+from evoprune.searching.budget import per_candidate
+from evoprune.searching.controls import Controlled, Setting, control
+from evoprune.searching.exhaustive import instead_of
+from evoprune.searching.loop import Progress, box
+from evoprune.searching.loop import search as search_loop
+from evoprune.searching.warm import Warm, add_known
 from evoprune.session import Session, open_session, source_of, space_of, worker_of
 from evoprune.summary import write_fronts
 
@@ -53,10 +55,16 @@ class Run:
     failed: Mapping[str, EvopruneError] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return showing.run_text(self)
+        failed = "".join(f"\n  not exported: {p}: {error}" for p, error in self.failed.items())
+        return f"{self._head}\n{self.front!r}{failed}"
 
     def _repr_html_(self) -> str:
-        return showing.run_html(self)
+        return f"<div><p><b>{escape(self._head)}</b></p>{front_html(self.front)}</div>"
+
+    @property
+    def _head(self) -> str:
+        config = self.config
+        return f"Run '{self.folder.path}': {config.model.label}, {config.outline}"
 
     def __getattr__(self, name: str) -> Any:
         raise missing("A run", name, [*(one.name for one in fields(self)), *dir(type(self))])

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from evoprune.core.metrics import Table, bootstrap
+from evoprune.core.pareto import nondominated
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Evaluation, TableObjective
+from evoprune.core.quality import COLUMN, Tables, kept, value_of, zeros
+from evoprune.core.splits import SPLIT_OF
 from evoprune.data.examples import Scale
-from evoprune.front import FrontPoint
-from evoprune.metrics import Table, bootstrap
-from evoprune.pareto import nondominated
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, TableObjective
-from evoprune.quality import COLUMN, Tables, kept, value_of, zeros
-from evoprune.search.archive import Archive, usable
-from evoprune.search.problem import Problem
-from evoprune.search.values import objectives
+from evoprune.folder.front import FrontPoint
+from evoprune.searching.archive import Archive, usable
+from evoprune.searching.problem import Problem
+from evoprune.searching.values import objectives
 
 N_BOOT = 1000
-# How the columns of a front begin, and the split that they are of.
-SPLIT_OF = {"search": "search", "val": "validation", "report": "report"}
 
 
 class Scorer:
@@ -58,7 +57,7 @@ class Scorer:
         All sets are scored in one request a split, so that every worker has something to do, what
         begins alike is run once, and a pattern of several sets is scored once. Points are ordered
         by the objectives on validation, then by id. What is there no better than knowing
-        frequencies only has no place on a front (``evoprune.quality``).
+        frequencies only has no place on a front (``evoprune.core.quality``).
 
         Args:
             found: origin (``search``, or a control's name) → what it holds for its front.

@@ -9,30 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import Config, build
-from evoprune.console import Console
-from evoprune.constraints import parse_constraints
-from evoprune.controls import RULES, control
-from evoprune.data.examples import Examples, Scale
-from evoprune.errors import ConfigError, RunFolderError, SpaceError
-from evoprune.evaluation.blocks import hints_of
-from evoprune.evaluation.prepare import SPLITS, prepare
-from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
-from evoprune.export.order import exporter_of
-from evoprune.export.subject import Source
-from evoprune.families.load import live_copy, weights_digest
-from evoprune.finished import refuse_to_shrink
-from evoprune.folder import RunFolder
-from evoprune.forecast import Splits
-from evoprune.journal import Journal
-from evoprune.live import NOTHING, Live
-from evoprune.measured import check_costs, check_dense, check_task, measures
-from evoprune.objectives.function import FunctionObjective
-from evoprune.pattern import Pattern
-from evoprune.picks import check_picks
-from evoprune.protocols import NO_HINTS, CostObjective, Objective
-from evoprune.quality import zeros
-from evoprune.registry import (
+from evoprune.config.parts import build
+from evoprune.config.schema import Config
+from evoprune.config.sections import SIZES, Part
+from evoprune.core.constraints import parse_constraints
+from evoprune.core.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import NO_HINTS, CostObjective, Evaluator, Objective
+from evoprune.core.quality import zeros
+from evoprune.core.registry import (
     ALGORITHMS,
     FAMILIES,
     LOGGERS,
@@ -41,15 +26,32 @@ from evoprune.registry import (
     TASKS,
     load_plugin,
 )
+from evoprune.core.space import Space
+from evoprune.core.splits import SPLITS
+from evoprune.data.examples import Examples, Scale
+from evoprune.evaluation.blocks import hints_of
+from evoprune.evaluation.live import NOTHING, Live
+from evoprune.evaluation.measures import check_costs, check_dense, check_task, measures
+from evoprune.evaluation.prepare import prepare
+from evoprune.evaluation.worker import Worker, WorkerSpec, cost_table
+from evoprune.evaluation.workers import evaluator_for
+from evoprune.export.order import exporter_of
+from evoprune.export.subject import Source
+from evoprune.families.load import live_copy, weights_digest
+from evoprune.folder.finished import refuse_to_shrink
+from evoprune.folder.journal import Journal
+from evoprune.folder.layout import RunFolder
+from evoprune.folder.picks import check_picks
+from evoprune.objectives.function import FunctionObjective
+from evoprune.progress.console import Console
+from evoprune.progress.forecast import Splits
 from evoprune.scoring import Judge, Scorer
-from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Rung
-from evoprune.search.problem import Problem
-from evoprune.search.repair import check_budgets
-from evoprune.search.warm import Allowance, Warm, start, warmed
-from evoprune.sections import SIZES, Part
-from evoprune.space import Space
-from evoprune.workers import evaluator_for
+from evoprune.searching.archive import Archive
+from evoprune.searching.budget import Budget, Rung
+from evoprune.searching.controls import RULES, control
+from evoprune.searching.problem import Problem
+from evoprune.searching.repair import check_budgets
+from evoprune.searching.warm import Allowance, Warm, start, warmed
 
 
 @dataclass
@@ -182,19 +184,19 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         check_costs(objectives, problem.table)
         check_dense(folder, measured, spec.required)
         for rule in _by_blocks(config).values():
-            rule().ladder(problem, 1)  # what it cannot do is said now, not after the search
+            rule().rising(problem, 1)  # what it cannot do is said now, not after the search
         archive = Archive(
-            journal, lambda: evaluator_for(config, spec, problem, console), console.heard
+            journal, partial(workers_of, config, spec, problem, console), console.heard
         )
     except BaseException:
         console.close_loggers()
         journal.close()
         raise
-    rungs = ladder(config, in_stages=not hasattr(FAMILIES.load(spec.family), "runner"))
+    rungs = rungs_of(config, in_stages=not hasattr(FAMILIES.load(spec.family), "runner"))
     return Session(config, folder, problem, archive, journal, console, algorithm, rungs, spec)
 
 
-def ladder(config: Config, in_stages: bool) -> tuple[Rung, ...]:
+def rungs_of(config: Config, in_stages: bool) -> tuple[Rung, ...]:
     """Returns the rungs of a search; the last is the whole calibration set.
 
     Args:
@@ -333,6 +335,11 @@ def _problem(
     # An impossible budget is said now, not after the first generation.
     check_budgets(problem)
     return spec, problem
+
+
+def workers_of(config: Config, spec: WorkerSpec, problem: Problem, console: Console) -> Evaluator:
+    """Returns the workers of a search, whose progress a console shows."""
+    return evaluator_for(config, spec, problem.shares, console.say, console.workers)
 
 
 def source_of(config: Config, folder: RunFolder) -> Source:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 
-from evoprune.controls import Controlled
-from evoprune.front import Front
-from evoprune.journal import write_atomically
-from evoprune.pareto import correlations, hypervolume, oriented
-from evoprune.scoring import SPLIT_OF
-from evoprune.search.loop import Box, Progress, box
+from evoprune.core.files import write_atomically
+from evoprune.core.pareto import correlations, hypervolume, oriented
+from evoprune.core.splits import SPLIT_OF
+from evoprune.folder.front import Front
+from evoprune.searching.controls import Controlled
+from evoprune.searching.loop import Box, Progress, box
 from evoprune.session import Session
 
 # Above this rank correlation, both turned so that less is better, a second objective is a copy of

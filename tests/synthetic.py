@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.pareto import hypervolume
-from evoprune.search.loop import Box
-from evoprune.search.problem import Problem
+from evoprune.core.pareto import hypervolume
+from evoprune.searching.loop import Box
+from evoprune.searching.problem import Problem
 from evoprune.testing.synthetic import Landscape
 
 

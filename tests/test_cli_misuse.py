@@ -293,7 +293,7 @@ def test_a_changed_identity_on_an_old_run_folder(say, tiny_config):
 
 
 def test_a_full_disk_at_the_journal(say, tiny_config, monkeypatch):
-    from evoprune import journal
+    from evoprune.folder import journal
 
     write = journal.os.write
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import evoprune
-from evoprune.errors import EvopruneError
+from evoprune.core.errors import EvopruneError
 from evoprune.report.html import write_report
 
 

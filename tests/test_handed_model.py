@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import evoprune
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 from evoprune.testing import byte_tokenizer
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import evoprune
 from evoprune import cli
-from evoprune.errors import RunFolderError
-from evoprune.pareto import nondominated, oriented
+from evoprune.core.errors import RunFolderError
+from evoprune.core.pareto import nondominated, oriented
 from evoprune.provisional import NOTE, is_provisional
 
 

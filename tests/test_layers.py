@@ -12,53 +12,26 @@ import pytest
 import evoprune
 
 ROOT = Path(evoprune.__file__).parent
-PURE = {"errors", "registry", "pattern", "space", "genes", "constraints", "costs", "metrics"}
-PURE |= {"quality", "picks"}
-PURE |= {"arithmetic", "front", "journal", "lock", "pareto", "protocols", "shipped", "__init__"}
-PURE |= {"ladder", "tying", "picture", "figure", "showing"}
-TOP = {
-    "run",
-    "cli",
-    "session",
-    "plan",
-    "init",
-    "listing",
-    "starting",
-    "dtypes",
-    "doctor",
-    "controls",
-    "scoring",
-    "console",
-    "course",
-    "summary",
-    "many",
-    "front_table",
-    "finished",
-    "forecast",
-    "machines",
-    "timing",
-    "workers",
-    "provisional",
-    "measured",
-}
-HIGH = {"export", "ensemble", "explain", "report"}
-LAYER = (
-    dict.fromkeys(PURE, 0)
-    | {
-        "config": 1,
-        "keys": 1,
-        "sections": 1,
-        "settings": 1,
-        "wording": 1,
-        "folder": 1,
-        "loggers": 1,
-    }
-    | {"live": 3, "testing": 5, "loading": 5}
-    | dict.fromkeys(TOP, 6)
+# Lowest first; those of a row do not know each other.
+LAYERS = (
+    ("core",),
+    ("config", "calibration", "criteria"),
+    ("folder", "data", "objectives", "recover"),
+    ("tasks", "searching", "report"),
+    ("families", "scoring"),
+    ("evaluation",),
+    ("export", "progress", "listing"),
+    ("session", "ensemble"),
+    ("provisional", "summary", "loading"),
+    ("run",),
+    ("many", "planning", "testing"),
+    ("starting",),
+    ("cli",),
 )
-LAYER |= dict.fromkeys(("data", "tasks", "families", "calibration", "criteria"), 2)
-LAYER |= dict.fromkeys(("objectives", "recover"), 3) | {"evaluation": 4, "search": 4}
-LAYER |= dict.fromkeys(HIGH, 5)
+LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
+# The run folder's pictures and the like, which a report and a notebook draw with numpy alone.
+LAZILY = {"pareto.py": {"moocore"}, "front.py": {"pandas"}, "figure.py": {"plotly"}}
+HIGH = {"export", "ensemble", "explain", "report"}
 HEAVY = {"torch", "transformers", "ray", "sklearn", "pymoo", "moocore", "pandas", "datasets"}
 
 
@@ -106,8 +79,8 @@ def imports(path: Path) -> list[tuple[str, bool]]:
 
 MODULES = {name_of(path) for path in files()}
 EVERY = pytest.mark.parametrize("path", files(), ids=name_of)
-PURE_ONES = [path for path in files() if unit(name_of(path)) in PURE]
-LAYERED = [path for path in files() if unit(name_of(path)) not in ("__init__", "testing")]
+CORE = [path for path in files() if unit(name_of(path)) in ("core", "folder")]
+LAYERED = [path for path in files() if unit(name_of(path)) != "__init__"]
 
 
 def imported_units(path: Path) -> set[str]:
@@ -122,23 +95,22 @@ def outside(path: Path, at_import: bool = False) -> set[str]:
 
 
 def test_every_part_of_the_house_has_a_layer():
-    assert {unit(name) for name in MODULES} <= LAYER.keys()
+    assert {unit(name) for name in MODULES} == {*LAYER, "__init__"}
 
 
 @pytest.mark.parametrize("path", LAYERED, ids=name_of)
 def test_imports_go_downwards(path):
+    """Within functions as well: nothing calls up."""
     own = unit(name_of(path))
-    above = {other for other in imported_units(path) if LAYER[other] > LAYER[own]}
+    above = {other for other in imported_units(path) - {"__init__"} if LAYER[other] >= LAYER[own]}
     assert not above
 
 
-@pytest.mark.parametrize("path", PURE_ONES, ids=name_of)
-def test_pure_modules_need_numpy_alone(path):
-    lazily = {"pareto.py": {"moocore"}, "front.py": {"pandas"}, "figure.py": {"plotly"}}.get(
-        path.name, set()
-    )
-    assert outside(path, at_import=True) <= {"numpy"}
-    assert outside(path) <= {"numpy"} | lazily
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_needs_numpy_alone(path):
+    beside = {"numpy"} | ({"pydantic", "yaml"} if path.name == "layout.py" else set())
+    assert outside(path, at_import=True) <= beside
+    assert outside(path) <= beside | LAZILY.get(path.name, set())
 
 
 @EVERY
@@ -156,34 +128,30 @@ def test_heavy_libraries_are_imported_within_functions(path):
 @EVERY
 def test_who_may_use_which_library(path):
     own, used = unit(name_of(path)), outside(path)
-    if own in ("search", "report"):
+    if own in ("searching", "report"):
         assert not used & {"torch", "transformers", "ray"}
-    if own not in ("config", "sections", "settings", "wording", "folder", "starting"):
+    if own not in ("config", "starting") and path.name != "layout.py":
         assert not used & {"pydantic", "yaml"}
     if "ray" in used:
         assert path.name == "ray_pool.py"
     if "pymoo" in used:
-        assert own == "search"
+        assert own == "searching"
     if "typer" in used:
         assert own == "cli"
 
 
 @EVERY
-def test_search_and_evaluation_stay_apart_and_exports_know_no_search(path):
+def test_searching_knows_patterns_only_and_exports_know_no_search(path):
     own, used = unit(name_of(path)), imported_units(path)
-    if own == "search":
-        assert {LAYER[other] for other in used} <= {0}
-    if own == "evaluation":
-        assert "search" not in used
-    if own in HIGH:
-        assert "search" not in used
+    if own == "searching":
+        assert used <= {"core", "folder"}
+    if own in ("evaluation", *HIGH):
+        assert "searching" not in used
 
 
 def test_modules_import_each_other_without_circles():
-    edges = {
-        name_of(path): {n for n, inside in imports(path) if n in MODULES and not inside}
-        for path in files()
-    }
+    """Counting what is imported within functions."""
+    edges = {name_of(path): {n for n, _ in imports(path) if n in MODULES} for path in files()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -205,7 +173,7 @@ STARTS = {
     "import": "import evoprune",
     "help": "import sys; sys.argv = ['evoprune', '--help']\nfrom evoprune import cli\n"
     "try:\n    cli.main()\nexcept SystemExit as stop:\n    assert stop.code == 0",
-    "search": "import evoprune.search\nassert callable(evoprune.search)",
+    "search": "import evoprune\nassert callable(evoprune.search)",
 }
 
 
@@ -215,10 +183,3 @@ def test_nothing_heavy_is_loaded_to_begin_with(start):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_the_package_can_be_searched_with_before_and_after_its_parts_are_imported():
-    import evoprune.search.loop
-
-    assert callable(evoprune.search)
-    assert evoprune.search.loop.Budget

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from evoprune.errors import EvopruneError
-from evoprune.keys import keys
+from evoprune.config.keys import keys
+from evoprune.core.errors import EvopruneError
+from evoprune.core.registry import REGISTRIES, kinds
 from evoprune.listing import listing, markdown
-from evoprune.registry import REGISTRIES, kinds
 from evoprune.run import search
 from evoprune.testing import tiny_decoder
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.registry import OBJECTIVES, load_plugin
+from evoprune.config.schema import load_config
+from evoprune.core.registry import OBJECTIVES, load_plugin
 from evoprune.testing import check_objective
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,8 +8,8 @@ import yaml
 
 import evoprune
 from evoprune import cli
-from evoprune.errors import ConfigError, RunFolderError
-from evoprune.journal import read_journal
+from evoprune.core.errors import ConfigError, RunFolderError
+from evoprune.folder.journal import read_journal
 from evoprune.many import compare, search_seeds, seeds_of
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.constraints import parse_bound
-from evoprune.errors import ConfigError, SpaceError
-from evoprune.journal import read_journal
-from evoprune.ladder import rung_of
-from evoprune.pattern import Keep, Pattern
-from evoprune.plan import plan
+from evoprune.core.constraints import parse_bound
+from evoprune.core.errors import ConfigError, SpaceError
+from evoprune.core.export_rungs import rung_of
+from evoprune.core.pattern import Keep, Pattern
+from evoprune.folder.journal import read_journal
+from evoprune.planning.plan import plan
 from evoprune.session import space_of
 from evoprune.testing import tiny_decoder
 

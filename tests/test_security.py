@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.errors import ConfigError, EvopruneError, ModelError
+from evoprune.config.schema import load_config
+from evoprune.config.settings import read_yaml
+from evoprune.core.errors import ConfigError, EvopruneError, ModelError
 from evoprune.families.load import load_model
-from evoprune.folder import RunFolder
+from evoprune.folder.layout import RunFolder
+from evoprune.progress.console import Console
 from evoprune.run import Run
 from evoprune.session import open_session
-from evoprune.settings import read_yaml
 from evoprune.testing import tiny_decoder
 
 ROOT = Path(evoprune.__file__).parent

@@ -9,7 +9,7 @@ import math
 import pytest
 
 import evoprune
-from evoprune.quality import USEFUL
+from evoprune.core.quality import USEFUL
 
 SPACES = ("decoder/subblocks", "decoder/depth_width", "decoder/uniform")
 

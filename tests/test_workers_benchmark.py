@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evoprune.pattern import Pattern
+from evoprune.core.pattern import Pattern
 from evoprune.testing import tiny_decoder
 
 FILE = Path(__file__).resolve().parents[1] / "experiments/benchmarks/workers/measure.py"

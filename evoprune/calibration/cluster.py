@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprune.errors import ConfigError, DataError, ModelError
+from evoprune.core.errors import ConfigError, DataError, ModelError
 
 # Embeddings nearer than this count as one when the largest possible number of clusters is named.
 _SAME_DECIMALS = 6

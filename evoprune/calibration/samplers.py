@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprune.calibration.cluster import Clusters
-from evoprune.errors import ConfigError, DataError, did_you_mean
+from evoprune.core.errors import ConfigError, DataError, did_you_mean
 
 Quota = Literal["equal", "proportional"]
 Pick = Literal["nearest", "random"]

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import numpy as np
 
 from evoprune.calibration.cluster import Clusters, purity
 from evoprune.calibration.samplers import Selection
-from evoprune.errors import RunFolderError
+from evoprune.core.errors import RunFolderError, unwritable
+from evoprune.core.files import write_atomically
 
 INDICES = "indices.json"
 CLUSTERS = "clusters.csv"
@@ -56,8 +55,14 @@ def save(folder: str | Path, selection: Selection, clusters: Clusters, pool: Poo
         "clusters": selection.clusters.tolist(),
         "keys": [pool.keys[index] for index in selection.indices.tolist()],
     }
-    _write(Path(folder) / CLUSTERS, _cluster_rows(selection, clusters, pool.kinds))
-    _write(Path(folder) / INDICES, json.dumps(record, indent=1) + "\n")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(Path(folder), error) from error
+    # A label may hold half a character; the keys of examples are plain in JSON.
+    rows = _cluster_rows(selection, clusters, pool.kinds)
+    write_atomically(Path(folder) / CLUSTERS, rows, errors="surrogatepass")
+    write_atomically(Path(folder) / INDICES, json.dumps(record, indent=1) + "\n")
 
 
 def load(folder: str | Path, digest: str | None = None) -> Selection:
@@ -112,21 +117,3 @@ def _cluster_rows(selection: Selection, clusters: Clusters, kinds: Sequence[str]
         kind, share = common.get(cluster, ("", 0.0))
         writer.writerow([cluster, size, int(selected[cluster]), kind, f"{share:.6f}"])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(text.encode("utf-8", "surrogatepass"))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise RunFolderError(
-            f"'{path}' cannot be written: {error.strerror}.",
-            "Free some space, or name a folder that you may write to.",
-        ) from error

@@ -11,7 +11,7 @@ from evoprune.criteria.subject import Subject, lifted
 if TYPE_CHECKING:
     import torch
 
-    from evoprune.costs import Row
+    from evoprune.core.costs import Row
 
 
 @dataclass(frozen=True)

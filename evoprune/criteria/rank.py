@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from evoprune.costs import entries
+from evoprune.core.costs import entries
 from evoprune.criteria.subject import Subject
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Row
-from evoprune.space import Site
+from evoprune.core.costs import CostTable, Row
+from evoprune.core.space import Site
 
 if TYPE_CHECKING:
     import torch

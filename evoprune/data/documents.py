@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from evoprune.errors import DataError, did_you_mean
-
-SPLITS = ("training", "search", "validation", "report")
+from evoprune.core.errors import DataError, did_you_mean
+from evoprune.core.splits import WITH_TRAINING
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def assign_splits(
         DataError: an unknown split, shares that do not sum to one, or a split that stays empty.
     """
     _check_fractions(fractions)
-    splits: dict[str, list[Document]] = {name: [] for name in SPLITS if fractions.get(name)}
+    splits: dict[str, list[Document]] = {name: [] for name in WITH_TRAINING if fractions.get(name)}
     seen: set[str] = set()
     for document in sorted(documents, key=lambda one: one.key):
         if document.digest in seen:
@@ -102,8 +101,8 @@ def check_disjoint(splits: Mapping[str, Sequence[Document]]) -> None:
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:
     for name, share in fractions.items():
-        if name not in SPLITS:
-            raise DataError(f"There is no split '{name}'.", did_you_mean(name, SPLITS))
+        if name not in WITH_TRAINING:
+            raise DataError(f"There is no split '{name}'.", did_you_mean(name, WITH_TRAINING))
         if not 0 <= share <= 1:
             raise DataError(
                 f"The share of the {name} split is {share!r}.", "Give a number from 0 to 1."
@@ -115,7 +114,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
 
 def _draw(origin: str, fractions: Mapping[str, float]) -> str:
     point = int.from_bytes(sha256(origin.encode()).digest()[:8], "big") / 2**64
-    names = [name for name in SPLITS if fractions.get(name)]
+    names = [name for name in WITH_TRAINING if fractions.get(name)]
     edge = 0.0
     for name in names:
         edge += fractions[name]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.metrics import Table
+from evoprune.core.metrics import Table
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Examples:
     Attributes:
         passes: what is read, by pass; ``clean`` holds the examples themselves.
         dense: the dense model's table for every pass.
-        zero: that of a model that knows frequencies only (``evoprune.quality``), where known.
+        zero: that of a model that knows frequencies only (``evoprune.core.quality``), where known.
     """
 
     passes: Mapping[str, Pass]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from evoprune.core.errors import DataError
 from evoprune.data.images import ImageSplits
-from evoprune.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from evoprune.config.shipped import find
+from evoprune.core.errors import DataError
+from evoprune.core.splits import SPLITS
 from evoprune.data.images import FRACTIONS, ImageSplits, digits, npz, split
-from evoprune.errors import DataError
-from evoprune.shipped import find
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ class NpzSource:
         for kind, file in (("near", self.near), ("far", self.far)):
             if file is not None:
                 images = npz(find(file), self.size, self.outside).images
-                thirds = {name: images[i::3] for i, name in enumerate(OUTSIDE)}
+                thirds = {name: images[i::3] for i, name in enumerate(SPLITS)}
                 for name, part in thirds.items():
                     outside.setdefault(name, {})[kind] = part
         return ImageSplits(inside, outside, names)  # type: ignore[arg-type]
-
-
-OUTSIDE = ("search", "validation", "report")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.data.documents import SPLITS
-from evoprune.errors import DataError
+from evoprune.core.errors import DataError
+from evoprune.core.splits import WITH_TRAINING
 
 FRACTIONS = {"training": 0.5, "search": 0.2, "validation": 0.1, "report": 0.2}
 CROP = 32
@@ -136,11 +136,11 @@ def split(data: LabelledImages, fractions: Mapping[str, float]) -> dict[str, Lab
     Raises:
         DataError: an unknown split, or shares that do not sum to one.
     """
-    unknown = set(fractions) - set(SPLITS)
+    unknown = set(fractions) - set(WITH_TRAINING)
     if unknown or abs(sum(fractions.values()) - 1) > 1e-6:
         raise DataError(
             f"The shares are {dict(fractions)}.",
-            f"Name splits of {', '.join(SPLITS)}, with shares that sum to 1.",
+            f"Name splits of {', '.join(WITH_TRAINING)}, with shares that sum to 1.",
         )
     edges = np.cumsum([0.0, *fractions.values()])
     rows: dict[str, list[int]] = {name: [] for name in fractions}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from evoprune.core.errors import DataError
 from evoprune.data.documents import Document
 from evoprune.data.images import FRACTIONS, ImageSplits, LabelledImages, split
 from evoprune.data.sources import filled, text_of
-from evoprune.errors import DataError
 
 REMEDY = (
     "Give a list, a Dataset or a DataLoader of texts, of mappings with 'text' or 'input_ids', or "

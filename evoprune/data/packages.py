@@ -9,9 +9,9 @@ from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 
+from evoprune.core.errors import DataError
 from evoprune.data.documents import Document
 from evoprune.data.sources import filled, read_text
-from evoprune.errors import DataError
 
 MIN_PROSE_CHARS = 400
 # What a document of a file's docstrings has at the end of its key.

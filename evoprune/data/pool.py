@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from evoprune.core.errors import DataError
+from evoprune.core.splits import SPLITS
 from evoprune.data.documents import Document
-from evoprune.errors import DataError
-
-READ_ORDER = ("search", "validation", "report")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +134,7 @@ def drop_shared_chunks(
     Raises:
         DataError: a pool is left empty.
     """
-    order = [name for name in READ_ORDER if name in pools]
+    order = [name for name in SPLITS if name in pools]
     order += sorted(set(pools) - set(order))
     owned: set[str] = set()
     kept: dict[str, TextPool] = {}

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from evoprune.core.errors import DataError
 from evoprune.data.cutting import FEW_FILES, cut_all
 from evoprune.data.documents import Document
-from evoprune.errors import DataError
 
 FILL = "Give files that have text."
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evoprune.errors import ConfigError, did_you_mean
+from evoprune.core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from evoprune.core.metrics import Table, bootstrap
 from evoprune.ensemble.scoring import ece
 from evoprune.evaluation.runner import Tables
-from evoprune.metrics import Table, bootstrap
 from evoprune.objectives.classification import OodAuroc
 
 N_BOOT = 1000

@@ -10,10 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from evoprune.constraints import Constraint
-from evoprune.costs import CostTable
+from evoprune.core.constraints import Constraint
+from evoprune.core.costs import CostTable
+from evoprune.core.space import Space
 from evoprune.ensemble.mixture import Mixture
-from evoprune.space import Space
 
 # Cost metrics that are stored, and so shared where members keep the same units.
 STORED = ("params", "bytes")

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from evoprune.core.errors import ConfigError, RunFolderError, unwritable
+from evoprune.core.files import replacing, write_atomically
+from evoprune.core.pattern import Pattern
 from evoprune.data.examples import Examples
 from evoprune.ensemble import compare as comparison
 from evoprune.ensemble.costs import Bill, Limit
@@ -18,14 +21,12 @@ from evoprune.ensemble.predictions import Predictions, predict
 from evoprune.ensemble.routed import CENTROIDS, nearest, read_centroids
 from evoprune.ensemble.scoring import Stand, score
 from evoprune.ensemble.verdict import cost_words, verdict
-from evoprune.errors import ConfigError, RunFolderError, unwritable
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
-from evoprune.folder import plain_name
-from evoprune.front import Front
-from evoprune.journal import decode, encode, write_atomically
-from evoprune.pattern import Pattern
+from evoprune.folder.front import Front
+from evoprune.folder.journal import decode, encode
+from evoprune.folder.layout import plain_name
 
 VERSION = 1
 FILE = "ensemble.json"
@@ -420,6 +421,5 @@ def write_members(worker: Worker, made: Ensemble, folder: Path) -> None:
         for member, state in zip(made.members, found, strict=True)
         for name, tensor in state.items()
     }
-    partial = folder / f".{MEMBERS}.tmp"
-    save_file(tensors, partial)
-    partial.replace(folder / MEMBERS)
+    with replacing(folder / MEMBERS) as temporary:
+        save_file(tensors, temporary)

@@ -19,13 +19,13 @@ from functools import cached_property
 
 import numpy as np
 
-from evoprune.constraints import Constraint, parse_bound
+from evoprune.core.constraints import Constraint, parse_bound
+from evoprune.core.errors import ConfigError, did_you_mean
 from evoprune.ensemble.combine import check_rule
 from evoprune.ensemble.costs import Limit
 from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import Measure, Predictions
 from evoprune.ensemble.routed import best_by_cluster
-from evoprune.errors import ConfigError, did_you_mean
 
 # Members of a set whose method does not say how many there are.
 SIZE = 5

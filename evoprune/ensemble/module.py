@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from evoprune.core.errors import ModelError
 from evoprune.ensemble.ensemble import MEMBERS, Ensemble
 from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.routed import CENTROIDS, nearest, read_centroids
 from evoprune.ensemble.store import BASE, check_base
 from evoprune.ensemble.views import Built, build
-from evoprune.errors import ModelError
 from evoprune.families.sparse_head.heads import forward as head_forward
 
 Caches = list[Any]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.ensemble.mixture import Mixture
 from evoprune.evaluation.runner import Runner
-from evoprune.pattern import Option
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 
 CENTROIDS = "centroids.safetensors"
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples
 from evoprune.ensemble.mixture import Mixture
 from evoprune.evaluation.runner import Runner, Tables
-from evoprune.metrics import Table
-from evoprune.pattern import Option
 from evoprune.tasks.outputs import Outputs
 
 if TYPE_CHECKING:

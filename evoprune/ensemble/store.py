@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from evoprune.core.errors import ExportError, ModelError
 from evoprune.ensemble.ensemble import FILE, MEMBERS, Ensemble
 from evoprune.ensemble.routed import CENTROIDS
-from evoprune.errors import ExportError, ModelError
 from evoprune.evaluation.rank import ADAPT_FILE
 
 BASE = "base.safetensors"

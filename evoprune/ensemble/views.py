@@ -4,20 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.config import build as make
-from evoprune.costs import CostTable
+from evoprune.config.parts import build as make
+from evoprune.config.sections import Part
+from evoprune.core.costs import CostTable
+from evoprune.core.errors import ModelError
+from evoprune.core.export_rungs import UnfitError, kept_blocks
+from evoprune.core.pattern import Pattern
+from evoprune.core.registry import ADAPTS, FAMILIES
+from evoprune.core.space import Space
 from evoprune.ensemble.ensemble import Ensemble
-from evoprune.errors import ModelError
 from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.worker import cost_table
 from evoprune.export.heterogeneous import differ
-from evoprune.export.subject import Subject
-from evoprune.ladder import UnfitError, kept_blocks
-from evoprune.pattern import Pattern
-from evoprune.registry import ADAPTS, FAMILIES
-from evoprune.sections import Part
-from evoprune.space import Space
+from evoprune.export.subject import ExportSubject
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,18 @@ def _recovery(adapt: Any, folder: Path) -> Any:
     return make(ADAPTS, Part.model_validate(dict(adapt))), load_file(path) if path.is_file() else {}
 
 
-def _subject(base: tuple[Any, Any], space: Space, pattern: Pattern, realiser: Realiser) -> Subject:
+def _subject(
+    base: tuple[Any, Any], space: Space, pattern: Pattern, realiser: Realiser
+) -> ExportSubject:
     model, family = base
     table: CostTable = family.table(model, 1)
     realised = Realised.of(space.options(pattern))
     parents = {site.name: site.parent for site in space.sites.values()}
     added = realiser.delta(realised)
-    return Subject(model, family, table, space, pattern, realised, parents, added)
+    return ExportSubject(model, family, table, space, pattern, realised, parents, added)
 
 
-def _model(subject: Subject) -> Any:
+def _model(subject: ExportSubject) -> Any:
     try:
         return differ(subject)
     except UnfitError as error:
@@ -92,7 +94,7 @@ def _model(subject: Subject) -> Any:
         ) from error
 
 
-def _share(made: Any, subject: Subject) -> None:
+def _share(made: Any, subject: ExportSubject) -> None:
     """Puts views of the base in the place of a member's copies, where units are a prefix."""
     held = dict(subject.model.named_parameters())
     rows = {row.name: row for row in subject.table.tensors()}

@@ -5,21 +5,21 @@ the run folder: a run that is resumed reads what it began with.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import Config
+from evoprune.config.schema import Config
+from evoprune.core.errors import ModelError, RunFolderError, unwritable
+from evoprune.core.files import replacing
+from evoprune.core.protocols import Hints
+from evoprune.core.space import Site, Space
 from evoprune.data.examples import Examples
-from evoprune.errors import ModelError, RunFolderError
 from evoprune.evaluation.rank import scored, subject_of
 from evoprune.families.load import read_placed
 from evoprune.families.stages import NO_SITES, token_batches
-from evoprune.protocols import Hints
-from evoprune.space import Site, Space
 
 if TYPE_CHECKING:
     import torch
@@ -194,15 +194,11 @@ def _save(path: Path, hints: Hints) -> None:
     tensors["similarity"] = np.ascontiguousarray(hints.similarity)
     tensors |= {f"scores/{site}": score for site, score in hints.scores.items()}
     names = {"sites": json.dumps(sites), "parts": json.dumps(hints.parts)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, names)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(
-            f"'{path}' cannot be written: {' '.join(str(error).split())}.",
-            "Free disk space or correct the permissions, then give the same command again.",
-        ) from error
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, names)
+    except SafetensorError as error:  # a full disk, in words of its own
+        raise unwritable(path, error) from error
 
 
 def _load(path: Path) -> Hints:

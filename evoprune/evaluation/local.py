@@ -4,11 +4,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from evoprune.errors import EvopruneError
+from evoprune.core.errors import EvopruneError
+from evoprune.core.protocols import Evaluation, Request
 from evoprune.evaluation.prefix import together
 from evoprune.evaluation.tally import Tally, Work, peak_memory
 from evoprune.evaluation.worker import DeviceLost, Worker, WorkerSpec
-from evoprune.protocols import Evaluation, Request
 
 # How long a batch may take: its evaluations are journalled, and a search that shall stop stops,
 # when all of it is done.

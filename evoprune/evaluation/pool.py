@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evoprune.errors import EvopruneError
+from evoprune.core.errors import EvopruneError
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Cause, Evaluation, Request
 from evoprune.evaluation.queue import Batch, Queue
 from evoprune.evaluation.tally import Tally, Work
-from evoprune.pattern import Pattern
-from evoprune.protocols import Cause, Evaluation, Request
 
 # Batches at a worker: one is evaluated while the next already waits there.
 IN_FLIGHT = 2

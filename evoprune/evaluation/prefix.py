@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from evoprune.pattern import Option, Pattern
-from evoprune.space import Space
+from evoprune.core.pattern import Option, Pattern
+from evoprune.core.space import Space
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,6 @@ Everything is written into the run folder, the manifest last, so that a prepared
 prepared again.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -20,24 +19,25 @@ from safetensors.numpy import save_file
 from evoprune.calibration.cluster import Clusters, kmeans, l2_normalise
 from evoprune.calibration.samplers import Selection
 from evoprune.calibration.store import PoolLabels, save
-from evoprune.config import Config, build, digest
+from evoprune.config.parts import build
+from evoprune.config.schema import Config, digest
+from evoprune.config.shipped import resolved
+from evoprune.core.errors import DataError, ModelError, RunFolderError
+from evoprune.core.files import sha256_of, write_atomically
+from evoprune.core.metrics import Table
+from evoprune.core.registry import DATA, SAMPLERS, TASKS
+from evoprune.core.splits import SPLITS
 from evoprune.data.examples import Examples, Pass, thin_file
 from evoprune.data.memory import IN_MEMORY
-from evoprune.errors import DataError, ModelError, RunFolderError
+from evoprune.evaluation.live import NOTHING, Live
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
 from evoprune.evaluation.runner import Runner
 from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import open_network, read_placed
 from evoprune.families.placement import is_streamed
-from evoprune.folder import RunFolder
-from evoprune.journal import write_atomically
-from evoprune.live import NOTHING, Live
-from evoprune.metrics import Table
-from evoprune.registry import DATA, SAMPLERS, TASKS
-from evoprune.shipped import resolved
+from evoprune.folder.layout import RunFolder
 
-SPLITS = ("search", "validation", "report")
 PACKAGES = ("evoprune", "torch", "transformers", "pymoo", "numpy", "scikit-learn", "ray")
 
 
@@ -156,7 +156,7 @@ def calibrate(config: Config, opened: Opened) -> Calibrated:
     sampler = build(SAMPLERS, settings.sampler)
     selection = sampler.select(vectors["search"], clusters, settings.samples, settings.seed)
     groups = {"search": selection.clusters}
-    for split in ("validation", "report"):
+    for split in SPLITS[1:]:
         nearest = vectors[split] @ clusters.centroids.T - (clusters.centroids**2).sum(1) / 2
         groups[split] = nearest.argmax(axis=1)
     chosen["pool"] = chosen["search"]
@@ -294,7 +294,7 @@ def _write(
         if split == "search":
             _write_thin(config, folder, runner, opened.task, scored)
     pools = {split: opened.pools[split].take(calibrated.chosen[split]).digest for split in SPLITS}
-    return {"base_sha256": _sha256(folder.ranks / "base.safetensors"), "pools": pools}
+    return {"base_sha256": sha256_of(folder.ranks / "base.safetensors"), "pools": pools}
 
 
 def _write_thin(
@@ -366,11 +366,6 @@ def _check_finite(examples: Examples, split: str) -> None:
                     f"The dense model's {name} is not finite on the {split} split.",
                     "Check its weights and `model.dtype`.",
                 )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evoprune.pattern import Pattern
+from evoprune.core.pattern import Pattern
 
 # A candidate that was in flight at so many deaths is run last, alone.
 DEATHS = 2

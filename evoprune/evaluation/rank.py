@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import Config, build
-from evoprune.costs import CostTable
+from evoprune.config.parts import build
+from evoprune.config.schema import Config
+from evoprune.core.costs import CostTable
+from evoprune.core.errors import ModelError
+from evoprune.core.pattern import Keep
+from evoprune.core.registry import ADAPTS, CRITERIA, TASKS
+from evoprune.core.space import Site, Space
 from evoprune.criteria.rank import permute
 from evoprune.criteria.subject import Subject, orders
 from evoprune.data.examples import Examples
-from evoprune.errors import ModelError
 from evoprune.families.stages import forward, token_batches
-from evoprune.pattern import Keep
-from evoprune.registry import ADAPTS, CRITERIA, TASKS
-from evoprune.space import Site, Space
 
 if TYPE_CHECKING:
     import torch

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evoprune.errors import EvopruneError
+from evoprune.core.errors import EvopruneError
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Cause, Evaluation, Request
+from evoprune.core.space import Space
 from evoprune.evaluation.pool import Costs, Died, Done, Pool, Ready, Say, Show
 from evoprune.evaluation.prefix import together
 from evoprune.evaluation.tally import peak_memory
 from evoprune.evaluation.worker import Worker, WorkerSpec
-from evoprune.pattern import Pattern
-from evoprune.protocols import Cause, Evaluation, Request
-from evoprune.space import Space
 
 # Seconds between two looks at how large the cluster is.
 LOOK = 5.0

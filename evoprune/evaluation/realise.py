@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Part, Row, entries
-from evoprune.pattern import Bits, Drop, Keep, Option
+from evoprune.core.costs import CostTable, Extent, Row, entries
+from evoprune.core.pattern import Bits, Drop, Keep, Option
 from evoprune.recover.adapt import Adapt
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Realised:
 
 
 def _cut_axis(
-    tensor: "torch.Tensor", axis: int, dim: tuple[Part, ...], kept: Mapping[str, np.ndarray]
+    tensor: "torch.Tensor", axis: int, dim: tuple[Extent, ...], kept: Mapping[str, np.ndarray]
 ) -> "torch.Tensor":
     import torch
 

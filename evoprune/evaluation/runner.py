@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.evaluation.prefix import Path, Prefixes, alike, in_prefix_order, path_of
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.stages import batches, embed, forward, token_batches
-from evoprune.metrics import Table
-from evoprune.pattern import Option
 from evoprune.tasks.outputs import Outputs
 
 if TYPE_CHECKING:

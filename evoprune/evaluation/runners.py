@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.costs import CostTable
+from evoprune.core.costs import CostTable
 from evoprune.evaluation.realise import Realiser
 from evoprune.evaluation.runner import Runner, StagedRunner
 from evoprune.evaluation.sweep import StreamedRunner

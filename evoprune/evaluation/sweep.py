@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.core.errors import ModelError
+from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples
-from evoprune.errors import ModelError
 from evoprune.evaluation.prefix import Path, in_prefix_order, size_of
 from evoprune.evaluation.realise import Realiser
 from evoprune.evaluation.runner import StagedRunner, Tables, table_of
 from evoprune.families.placement import visiting
 from evoprune.families.stages import batches
-from evoprune.pattern import Option
 
 if TYPE_CHECKING:
     import torch

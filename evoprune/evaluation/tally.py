@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from evoprune.protocols import Evaluation
+from evoprune.core.protocols import Evaluation
 
 
 @dataclass

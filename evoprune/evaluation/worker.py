@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import build
-from evoprune.costs import CostTable
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.costs import CostTable
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Evaluation, TableObjective
+from evoprune.core.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
+from evoprune.core.space import Space
 from evoprune.data.examples import Examples, thin_file
 from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.runner import Tables
 from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import read_placed
-from evoprune.metrics import Table
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, TableObjective
 from evoprune.recover.adapt import Adapt
-from evoprune.registry import ADAPTS, FAMILIES, OBJECTIVES, TASKS, load_plugin
-from evoprune.sections import Part
-from evoprune.space import Space
 
 NOTHING_BEGUN: Mapping[str, Mapping[str, Table]] = MappingProxyType({})
 # How torch says that memory ran out, on an accelerator and on the CPU.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evoprune.errors import ExportError
+from evoprune.core.errors import ExportError
 from evoprune.export.subject import Source
 
 _GENERATION = "generation_config.json"

@@ -1,6 +1,5 @@
 """What lies beside an exported model: its model card and evoprune.json."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -9,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from evoprune import __version__
-from evoprune.errors import ExportError
+from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import ExportRung, in_words
+from evoprune.core.files import sha256_of
+from evoprune.core.pattern import Pattern
+from evoprune.core.space import Space
+from evoprune.core.splits import SPLIT_OF
 from evoprune.export.subject import Source
-from evoprune.journal import encode
-from evoprune.ladder import Rung, in_words
-from evoprune.pattern import Pattern
-from evoprune.space import Space
+from evoprune.folder.journal import encode
 
 RECORD = "evoprune.json"
 FORMAT = "evoprune export"
-SPLITS = {"search": "search split", "val": "validation split", "report": "report split"}
 _COLUMN = re.compile(r"(search|val|report)_(.+?)(_low|_high)?")
 
 
@@ -61,7 +61,7 @@ class Card:
     source: Source
     space: Space
     pattern: Pattern
-    rung: Rung
+    rung: ExportRung
     reason: str
     dtype: str
     params: tuple[int, int]
@@ -74,7 +74,7 @@ class Card:
         """Writes README.md and evoprune.json; equal exports give equal bytes."""
         (folder / "README.md").write_text(self.text(), encoding="utf-8", newline="\n")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+        digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
         record = encode(self.record() | {"files": digests})
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         (folder / RECORD).write_text(text, encoding="utf-8", newline="\n")
@@ -158,10 +158,12 @@ def score_table(scores: Mapping[str, float]) -> str:
             low, high = scores.get(f"{column}_low"), scores.get(f"{column}_high")
             bounds = "" if low is None or high is None else f" [{_number(low)}, {_number(high)}]"
             rows.setdefault(metric, {})[split] = _number(value) + bounds
-    used = [split for split in SPLITS if any(split in row for row in rows.values())]
+    used = [split for split in SPLIT_OF if any(split in row for row in rows.values())]
     lines = []
     if rows:
-        lines = ["| " + " | ".join(["metric", *(SPLITS[split] for split in used)]) + " |"]
+        lines = [
+            "| " + " | ".join(["metric", *(f"{SPLIT_OF[split]} split" for split in used)]) + " |"
+        ]
         lines.append("|" + "---|" * (len(used) + 1))
         lines += [
             "| " + " | ".join([metric, *(row.get(split, "") for split in used)]) + " |"
@@ -176,12 +178,6 @@ def score_table(scores: Mapping[str, float]) -> str:
 def _number(value: float) -> str:
     number = float(value)
     return f"{int(number):,}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
-
-
-def sha256(path: Path) -> str:
-    """Returns the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

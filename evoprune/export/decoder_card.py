@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evoprune.core.export_rungs import ExportRung
 from evoprune.export.beside import Carried
 from evoprune.export.card import RECORD, Words, table
 from evoprune.export.subject import Source
-from evoprune.ladder import Rung
 
 OWN_CODE = """\
 The layers of this model are unlike each other, so that it comes with a file of its own,
@@ -36,7 +36,7 @@ config = LoraConfig(task_type="CAUSAL_LM", target_modules={names})
 
 def words(
     source: Source,
-    rung: Rung,
+    rung: ExportRung,
     layers: Sequence[Mapping[str, str]],
     carried: Carried,
     linears: Sequence[str],
@@ -83,7 +83,7 @@ def _licence(files: Sequence[str]) -> str:
     return f"{said}{', '.join(f'[{name}]({name})' for name in files)}."
 
 
-def _loading(source: Source, rung: Rung, tokenizer: bool) -> str:
+def _loading(source: Source, rung: ExportRung, tokenizer: bool) -> str:
     own = rung == "heterogeneous"
     # Without it transformers would ask, and wait for an answer; of the tokenizer too.
     trust = ", trust_remote_code=True" if own or source.trust_remote_code else ""

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.errors import ExportError
+from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import LADDER, ExportRung, UnfitError, equal_widths, rung_of
+from evoprune.core.pattern import Pattern
+from evoprune.core.registry import FAMILIES
+from evoprune.core.space import Space
 from evoprune.export.beside import carry_over
 from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.decoder_card import linear_names, words
@@ -15,20 +19,16 @@ from evoprune.export.homogeneous import shrink, smaller_config
 from evoprune.export.masked import mask
 from evoprune.export.measure import measure_export
 from evoprune.export.order import Order
-from evoprune.export.subject import Source, Subject
+from evoprune.export.subject import ExportSubject, Source
 from evoprune.export.verify import verify as verify_export
 from evoprune.export.writing import DTYPES, Exported, check_dtype, weight_bytes, writing
-from evoprune.ladder import LADDER, Rung, UnfitError, equal_widths, rung_of
-from evoprune.pattern import Pattern
-from evoprune.registry import FAMILIES
-from evoprune.space import Space
 
 __all__ = ["DecoderExporter", "Exported", "Source", "export_pattern"]
 
 SHARD = "5GB"
 TOLERANCE = {"float64": 1e-9}  # of the largest logit; 1e-4 in the other dtypes
 # What returns the model of each rung, to be written, or raises UnfitError.
-MODELS: dict[Rung, Callable[[Subject], Any]] = {
+MODELS: dict[ExportRung, Callable[[ExportSubject], Any]] = {
     "homogeneous": shrink,
     "heterogeneous": differ,
     "dense-masked": mask,
@@ -67,7 +67,7 @@ def export_pattern(
     target = Path(path).resolve()
     check_target(target)
     chosen = _dtype(source, dtype)
-    subject = Subject.load(source, space, pattern, chosen)
+    subject = ExportSubject.load(source, space, pattern, chosen)
     with writing(target) as folder:
         rung, reason, model = _climb_down(subject)
         model.save_pretrained(folder, max_shard_size=SHARD)
@@ -91,7 +91,7 @@ class DecoderExporter:
 
     def rungs(
         self, source: Source, space: Space, patterns: Sequence[Pattern]
-    ) -> list[tuple[Rung, str]]:
+    ) -> list[tuple[ExportRung, str]]:
         """Returns the highest rung that each pattern allows, and a sentence that says why.
 
         What narrows every block alike is asked of the model's class as well: not every number of
@@ -111,7 +111,9 @@ class DecoderExporter:
             if name not in refused and source.adapt is None:
                 refused[name] = family.refusal(config, widths)
             elif name not in refused:  # only the model says which tensors a recovery adds to it
-                refused[name] = _refusal(Subject.load(source, space, patterns[i], source.dtype))
+                refused[name] = _refusal(
+                    ExportSubject.load(source, space, patterns[i], source.dtype)
+                )
             if refused[name]:
                 found[i] = "heterogeneous", refused[name]
         return found
@@ -138,7 +140,7 @@ class DecoderExporter:
         return measure_export(path, order.source, order.examples.clean.arrays["tokens"][:8])
 
 
-def _refusal(subject: Subject) -> str:
+def _refusal(subject: ExportSubject) -> str:
     """Returns why the model's own class cannot hold a homogeneous pattern; empty where it can."""
     try:
         smaller_config(subject)
@@ -147,11 +149,11 @@ def _refusal(subject: Subject) -> str:
     return ""
 
 
-def _layers(subject: Subject, rung: Rung) -> tuple[Mapping[str, str], ...]:
+def _layers(subject: ExportSubject, rung: ExportRung) -> tuple[Mapping[str, str], ...]:
     return tuple(layer_table(subject)) if rung == "heterogeneous" else ()
 
 
-def _climb_down(subject: Subject) -> tuple[Rung, str, Any]:
+def _climb_down(subject: ExportSubject) -> tuple[ExportRung, str, Any]:
     """Returns the first rung, from the highest allowed down, that takes the model, why, and it."""
     highest, reason = rung_of(subject.space, subject.pattern)
     for rung in LADDER[LADDER.index(highest) :]:
@@ -185,7 +187,11 @@ def _dtype(source: Source, asked: str | None) -> str:
 
 
 def _verified(
-    subject: Subject, source: Source, rung: Rung, folder: Path, tokens: np.ndarray | None
+    subject: ExportSubject,
+    source: Source,
+    rung: ExportRung,
+    folder: Path,
+    tokens: np.ndarray | None,
 ) -> float:
     if tokens is None or tokens.size == 0:
         vocabulary = subject.model.get_input_embeddings().weight.shape[0]

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Row
-from evoprune.errors import ExportError
+from evoprune.core.costs import CostTable, Row
+from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import ExportRung
+from evoprune.core.pattern import Pattern
+from evoprune.core.registry import FAMILIES
+from evoprune.core.space import Space
 from evoprune.evaluation.realise import Realised
 from evoprune.export.card import Card, check_target, record_error
 from evoprune.export.head_card import words
@@ -20,10 +24,6 @@ from evoprune.export.order import Order
 from evoprune.export.subject import Source
 from evoprune.export.verify import difference, verify_head
 from evoprune.export.writing import Exported, check_dtype, weight_bytes, writing
-from evoprune.ladder import Rung
-from evoprune.pattern import Pattern
-from evoprune.registry import FAMILIES
-from evoprune.space import Space
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class HeadSubject:
         scaled = torch.from_numpy(features).double() / self.state["scale"]
         return forward(dict(self.state), scaled[:, self.state["features"]]).numpy()
 
-    def params(self, pattern: Pattern, rung: Rung = "standalone") -> int:
+    def params(self, pattern: Pattern, rung: ExportRung = "standalone") -> int:
         """Returns how many parameters a pattern keeps, by the cost table; backbone or not."""
         rows = self.table.rows
         if rung == "head-only":
@@ -90,7 +90,7 @@ class HeadSubject:
         return round(float(CostTable(rows).cost("params", self.space, X)[0]))
 
 
-def rung_of(network: "HeadNetwork") -> tuple[Rung, str]:
+def rung_of(network: "HeadNetwork") -> tuple[ExportRung, str]:
     """Returns the rung that a network's heads are exported on, and a sentence that says why."""
     blueprint = network.blueprint
     if blueprint.graph is None:
@@ -99,7 +99,9 @@ def rung_of(network: "HeadNetwork") -> tuple[Rung, str]:
     return "standalone", "The backbone could be traced, so backbone and head are one network."
 
 
-def build(subject: HeadSubject, rung: Rung, dtype: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def build(
+    subject: HeadSubject, rung: ExportRung, dtype: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns config.json and the tensors of a network that computes a pattern.
 
     Args:
@@ -133,7 +135,7 @@ def build(subject: HeadSubject, rung: Rung, dtype: str) -> tuple[dict[str, Any],
     return config | {"classes": list(subject.network.classes)} | graph.config(), tensors
 
 
-def _body(subject: HeadSubject, rung: Rung) -> tuple["Graph", dict[str, Any]]:
+def _body(subject: HeadSubject, rung: ExportRung) -> tuple["Graph", dict[str, Any]]:
     """Returns the graph that gives the features that the head reads, and its tensors."""
     import torch
 
@@ -238,7 +240,7 @@ def export_head(
     return Exported(target, rung, reason, params, size, error)
 
 
-def sample_inputs(subject: HeadSubject, rung: Rung) -> np.ndarray:
+def sample_inputs(subject: HeadSubject, rung: ExportRung) -> np.ndarray:
     """Returns what an export on a rung reads of the images that the base keeps, (N, …)."""
     network = subject.network
     return network.sample_features if rung == "head-only" else network.samples
@@ -246,7 +248,7 @@ def sample_inputs(subject: HeadSubject, rung: Rung) -> np.ndarray:
 
 def _verified(
     subject: HeadSubject,
-    rung: Rung,
+    rung: ExportRung,
     folder: Path,
     config: Mapping[str, Any],
     tensors: Mapping[str, "torch.Tensor"],
@@ -280,7 +282,7 @@ class HeadExporter:
 
     def rungs(
         self, source: Source, space: Space, patterns: Sequence[Pattern]
-    ) -> list[tuple[Rung, str]]:
+    ) -> list[tuple[ExportRung, str]]:
         """Returns the highest rung that each pattern allows, and a sentence that says why."""
         network = FAMILIES.load(source.family)().read(source.folder, source.dtype, "cpu")
         return [rung_of(network)] * len(patterns)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from evoprune.core.export_rungs import ExportRung
 from evoprune.evaluation.realise import Realised
 from evoprune.export.card import Words, table
-from evoprune.ladder import Rung
 
 if TYPE_CHECKING:
     from evoprune.families.sparse_head.network import HeadNetwork
@@ -30,7 +30,7 @@ writes it again."""
 
 
 def words(
-    network: "HeadNetwork", realised: Realised, rung: Rung, config: Mapping[str, Any]
+    network: "HeadNetwork", realised: Realised, rung: ExportRung, config: Mapping[str, Any]
 ) -> Words:
     """Returns what is said of an exported head.
 
@@ -48,7 +48,7 @@ def words(
     )
 
 
-def _details(network: "HeadNetwork", realised: Realised, rung: Rung) -> tuple[str, ...]:
+def _details(network: "HeadNetwork", realised: Realised, rung: ExportRung) -> tuple[str, ...]:
     if rung == "head-only":
         whole = f"{network.architecture.features:,}"
         said = "The backbone is **not in this folder**, and was not cut: the head is given all"

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evoprune.core.export_rungs import UnfitError, block_widths, kept_blocks
 from evoprune.export.homogeneous import check_params, smaller_state
-from evoprune.export.subject import Subject
-from evoprune.ladder import UnfitError, block_widths, kept_blocks
+from evoprune.export.subject import ExportSubject
 
 
-def differ(subject: Subject) -> Any:
+def differ(subject: ExportSubject) -> Any:
     """Returns the smaller model of a pattern, of a class of its own.
 
     Its ``save_pretrained`` writes the modelling file too.
@@ -33,7 +33,7 @@ def differ(subject: Subject) -> Any:
     return model
 
 
-def layer_overrides(subject: Subject, kept: list[int]) -> dict[str, Mapping[str, Any]]:
+def layer_overrides(subject: ExportSubject, kept: list[int]) -> dict[str, Mapping[str, Any]]:
     """Returns what each layer that is unlike the base's says of itself, by its new number.
 
     Raises:
@@ -52,7 +52,7 @@ def layer_overrides(subject: Subject, kept: list[int]) -> dict[str, Mapping[str,
     return found
 
 
-def _stock_classes(subject: Subject) -> tuple[str, str]:
+def _stock_classes(subject: ExportSubject) -> tuple[str, str]:
     """Returns the names of the configuration and model classes in transformers.
 
     Raises:
@@ -71,7 +71,7 @@ def _stock_classes(subject: Subject) -> tuple[str, str]:
     return names
 
 
-def layer_table(subject: Subject) -> list[dict[str, str]]:
+def layer_table(subject: ExportSubject) -> list[dict[str, str]]:
     """Returns a row for each layer: its number, that in the base, and what it keeps."""
     space, pattern = subject.space, subject.pattern
     rows = []
@@ -88,7 +88,7 @@ def layer_table(subject: Subject) -> list[dict[str, str]]:
     return rows
 
 
-def _units(subject: Subject, block: int) -> dict[str, tuple[int, set[str]]]:
+def _units(subject: ExportSubject, block: int) -> dict[str, tuple[int, set[str]]]:
     """Returns a block's units by kind, and in what kinds of site they lie."""
     sites = subject.space.sites
     name = [site.name for site in sites.values() if site.kind == "block"][block]

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from evoprune.errors import ExportError
-from evoprune.export.subject import Subject
-from evoprune.ladder import UnfitError, equal_widths, kept_blocks
+from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import UnfitError, equal_widths, kept_blocks
+from evoprune.export.subject import ExportSubject
 
 if TYPE_CHECKING:
     import torch
 
 
-def shrink(subject: Subject) -> Any:
+def shrink(subject: ExportSubject) -> Any:
     """Returns the smaller model of a homogeneous pattern.
 
     Raises:
@@ -22,7 +22,7 @@ def shrink(subject: Subject) -> Any:
     return model
 
 
-def check_params(subject: Subject, model: Any) -> None:
+def check_params(subject: ExportSubject, model: Any) -> None:
     """Checks that a smaller model has the parameters that the cost table counts.
 
     Raises:
@@ -36,7 +36,7 @@ def check_params(subject: Subject, model: Any) -> None:
         )
 
 
-def smaller_config(subject: Subject) -> Any:
+def smaller_config(subject: ExportSubject) -> Any:
     """Returns the configuration of the smaller model.
 
     Raises:
@@ -56,7 +56,7 @@ def smaller_config(subject: Subject) -> Any:
     return subject.family.narrow(config, widths)
 
 
-def smaller_state(subject: Subject) -> dict[str, "torch.Tensor"]:
+def smaller_state(subject: ExportSubject) -> dict[str, "torch.Tensor"]:
     """Returns the tensors that stay, cut, under the names that they have in the smaller model."""
     held = subject.model.state_dict()
     rows = {

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import Row
+from evoprune.core.costs import Row
+from evoprune.core.export_rungs import UnfitError
 from evoprune.evaluation.realise import entries
-from evoprune.export.subject import Subject
-from evoprune.ladder import UnfitError
+from evoprune.export.subject import ExportSubject
 
 if TYPE_CHECKING:
     import torch
 
 
-def mask(subject: Subject) -> Any:
+def mask(subject: ExportSubject) -> Any:
     """Returns a model of the base's shapes that computes what the realised pattern computes.
 
     Raises:
@@ -35,7 +35,7 @@ def mask(subject: Subject) -> Any:
     return subject.rebuild(subject.model.config, state)
 
 
-def _without_units(tensor: "torch.Tensor", row: Row, subject: Subject) -> "torch.Tensor":
+def _without_units(tensor: "torch.Tensor", row: Row, subject: ExportSubject) -> "torch.Tensor":
     """Returns a row's tensor with zeros for the units that a pattern removes."""
     import torch
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.errors import ExportError
-from evoprune.export.card import RECORD, read_record, sha256, table
+from evoprune.core.errors import ExportError
+from evoprune.core.files import sha256_of, write_atomically
+from evoprune.export.card import RECORD, read_record, table
 from evoprune.export.subject import Source
 from evoprune.export.writing import weight_bytes
 from evoprune.families.flops import executed_flops
-from evoprune.journal import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -145,12 +145,12 @@ def measure_export(
         ExportError: the folder is no export.
         ModelError: a model cannot be loaded.
     """
+    from evoprune.export.loading import load_export
     from evoprune.families.load import load_base
-    from evoprune.loading import load
 
     folder = Path(exported_path)
     record = record_of(folder)
-    exported = load(folder)
+    exported = load_export(folder, None, "cpu")
     dense = load_base(Path(source.folder), record["dtype"], "cpu", source.trust_remote_code)
     found = compare_speed(dense, exported, tokens, rounds)
     base = Path(source.folder) / "base.safetensors"
@@ -239,7 +239,7 @@ def write_speed(folder: Path, record: dict[str, Any], found: Mapping[str, Any]) 
     text = re.sub(r"\n{3,}", "\n\n", text)
     write_atomically(card, text)
     record["speed"] = dict(found)
-    record["files"]["README.md"] = sha256(card)
+    record["files"]["README.md"] = sha256_of(card)
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomically(folder / RECORD, text)
 

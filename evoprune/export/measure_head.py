@@ -42,13 +42,16 @@ def measure_head(
     import torch
     from safetensors.torch import save
 
+    from evoprune.export.loading import load_export
     from evoprune.families.sparse_head.modeling_head import PrunedNetwork
-    from evoprune.loading import load
 
     folder = Path(exported_path)
     record = record_of(folder)
     config, tensors = dense(record["dtype"])
-    models = {"dense": PrunedNetwork(config, tensors).eval(), "export": load(folder)}
+    models = {
+        "dense": PrunedNetwork(config, tensors).eval(),
+        "export": load_export(folder, None, "cpu"),
+    }
     batch = torch.from_numpy(np.resize(inputs, (BATCH, *inputs.shape[1:])))
     clocks = {
         "batch_ms": lambda model: seconds(model, _forward, batch),

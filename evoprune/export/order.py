@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import ExportRung
+from evoprune.core.pattern import Pattern
+from evoprune.core.registry import FAMILIES
+from evoprune.core.space import Space
 from evoprune.data.examples import Examples
-from evoprune.errors import ExportError
 from evoprune.export.subject import Source
 from evoprune.export.writing import Exported
-from evoprune.ladder import Rung
-from evoprune.pattern import Pattern
-from evoprune.registry import FAMILIES
-from evoprune.space import Space
 
 if TYPE_CHECKING:
     from evoprune.evaluation.worker import Worker
@@ -48,7 +48,7 @@ class Exporter(Protocol):
 
     def rungs(
         self, source: Source, space: Space, patterns: Sequence[Pattern]
-    ) -> list[tuple[Rung, str]]:
+    ) -> list[tuple[ExportRung, str]]:
         """Returns the highest rung that each pattern allows, and a sentence that says why."""
         ...
 

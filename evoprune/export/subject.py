@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import build
-from evoprune.costs import CostTable, Row
-from evoprune.errors import ExportError
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.costs import CostTable, Row
+from evoprune.core.errors import ExportError
+from evoprune.core.pattern import Pattern
+from evoprune.core.registry import ADAPTS
+from evoprune.core.space import Space
 from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.worker import cost_table
-from evoprune.pattern import Pattern
-from evoprune.registry import ADAPTS
-from evoprune.sections import Part
-from evoprune.space import Space
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSubject:
     """A base model, its family and table, and a pattern over its sites.
 
     Attributes:
@@ -69,7 +69,7 @@ class Subject:
     added: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, source: Source, space: Space, pattern: Pattern, dtype: str) -> "Subject":
+    def load(cls, source: Source, space: Space, pattern: Pattern, dtype: str) -> "ExportSubject":
         """Returns the base model in a dtype, taken apart.
 
         Raises:

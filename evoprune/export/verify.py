@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.errors import ExportError
+from evoprune.core.errors import ExportError
 from evoprune.export import fresh
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune import showing
-from evoprune.errors import ExportError, did_you_mean
+from evoprune.core.errors import ExportError, did_you_mean
+from evoprune.core.export_rungs import ExportRung
 from evoprune.export.card import check_target
-from evoprune.ladder import Rung
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -35,7 +34,7 @@ class Exported:
     """
 
     path: Path
-    rung: Rung
+    rung: ExportRung
     reason: str
     params: int
     bytes: int
@@ -45,7 +44,13 @@ class Exported:
     warning: str | None = None
 
     def __repr__(self) -> str:
-        return showing.exported_text(self)
+        error = self.max_error
+        checked = "not verified" if error is None else f"verified (error {error:.1e})"
+        warning = f"\n  {self.warning}" if self.warning else ""
+        return (
+            f"Exported '{self.path}': {self.rung}, {self.params:,} parameters, "
+            f"{self.bytes / 1e6:.1f} MB, {checked}{warning}"
+        )
 
 
 def check_dtype(asked: str) -> str:

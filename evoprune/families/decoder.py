@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.config.shipped import resolved
+from evoprune.core.costs import CostTable, Extent, Row, fixed, of_site
+from evoprune.core.errors import ModelError
+from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
-from evoprune.errors import ModelError
 from evoprune.families.likeness import narrower, unlike_llama
 from evoprune.families.load import load_base, load_tokenizer, write_base
 from evoprune.families.placement import at, home, visiting
 from evoprune.families.stages import check_stages, embed
-from evoprune.shipped import resolved
-from evoprune.space import Site
 
 if TYPE_CHECKING:
     import torch
@@ -190,7 +190,7 @@ class Decoder:
         heads = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim)
         queries = of_site(f"{attn}.heads", shape.kv_heads, shape.head_dim * shape.group)
         channels = of_site(f"{mlp}.channels", shape.channels[int(index)])
-        cut: dict[str, tuple[tuple[Part, ...], int]] = {
+        cut: dict[str, tuple[tuple[Extent, ...], int]] = {
             "self_attn.q_proj": (queries, 0),
             "self_attn.k_proj": (heads, 0),
             "self_attn.v_proj": (heads, 0),

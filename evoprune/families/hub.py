@@ -3,8 +3,8 @@
 from functools import cache
 from typing import Any
 
-from evoprune.errors import ModelError
-from evoprune.shipped import near_folder
+from evoprune.config.shipped import near_folder
+from evoprune.core.errors import ModelError
 
 # How long the hub may take to say whether it has a model.
 TIMEOUT_S = 10.0

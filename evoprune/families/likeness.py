@@ -6,7 +6,7 @@ its numbers.
 
 from typing import Any
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 
 LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 PROJECTIONS = {

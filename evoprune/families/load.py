@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evoprune.errors import ModelError
+from evoprune.config.shipped import find, resolved
+from evoprune.core.errors import ModelError
+from evoprune.core.registry import BACKBONES, FAMILIES
 from evoprune.families.hub import only_cached
 from evoprune.families.placement import check_device, spread, streamed, visible
-from evoprune.registry import BACKBONES, FAMILIES
-from evoprune.shipped import find, resolved
 
 
 def load_model(

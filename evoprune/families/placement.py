@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from evoprune.metrics import Table, auroc, ratio
-from evoprune.protocols import Goal
+from evoprune.core.metrics import Table, auroc, ratio
+from evoprune.core.protocols import Goal
 
 
 @dataclass(frozen=True)

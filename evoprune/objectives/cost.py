@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from evoprune.costs import CostTable
-from evoprune.protocols import Goal
-from evoprune.space import Space
+from evoprune.core.costs import CostTable
+from evoprune.core.protocols import Goal
+from evoprune.core.space import Space
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, cast
 
-from evoprune.config import build
-from evoprune.errors import ConfigError
-from evoprune.metrics import Table
-from evoprune.protocols import Goal, Objective
-from evoprune.registry import OBJECTIVES
-from evoprune.sections import Part
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.errors import ConfigError
+from evoprune.core.metrics import Table
+from evoprune.core.protocols import Goal, Objective
+from evoprune.core.registry import OBJECTIVES
 
 Function = Callable[[Mapping[str, Table], Mapping[str, Table]], float]
 # Values that a function reads from around it and that can be written down.

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from evoprune.metrics import Table, perplexity, ratio
-from evoprune.protocols import Goal
+from evoprune.core.metrics import Table, perplexity, ratio
+from evoprune.core.protocols import Goal
 
 
 @dataclass(frozen=True)

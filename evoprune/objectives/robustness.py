@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from evoprune.metrics import Table, cvar, worst_group, worst_group_retention
+from evoprune.core.metrics import Table, cvar, worst_group, worst_group_retention
+from evoprune.core.protocols import Goal
 from evoprune.objectives.quality import _OfCleanPass
-from evoprune.protocols import Goal
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from evoprune.costs import CostTable, Row
+from evoprune.core.costs import CostTable, Row
 from evoprune.criteria.subject import Subject
 
 if TYPE_CHECKING:

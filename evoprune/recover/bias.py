@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from evoprune.costs import CostTable, Row, entries, fixed
+from evoprune.core.costs import CostTable, Row, entries, fixed
 from evoprune.criteria.statistics import input_moments
 from evoprune.criteria.subject import Subject
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evoprune.constraints import SLACK
-from evoprune.errors import ConfigError
-from evoprune.front import Front, FrontPoint
-from evoprune.ladder import rung_of
-from evoprune.pattern import Pattern
-from evoprune.quality import SAFE, USEFUL
+from evoprune.core.constraints import SLACK
+from evoprune.core.errors import ConfigError
+from evoprune.core.export_rungs import rung_of
+from evoprune.core.pattern import Pattern
+from evoprune.core.quality import SAFE, USEFUL
+from evoprune.folder.front import Front, FrontPoint
 from evoprune.report.kept import KEPT, Meaning
 from evoprune.report.reading import RunData, inside
 from evoprune.report.words import is_number

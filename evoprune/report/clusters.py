@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.metrics import Table, group_ratios
+from evoprune.core.metrics import Table, group_ratios
 from evoprune.report.reading import RunData
 
 # From this share on a cluster is called by its most common kind of document.

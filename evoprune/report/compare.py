@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from evoprune.errors import ConfigError
-from evoprune.front import Front, super_front
-from evoprune.pareto import hypervolume, oriented
+from evoprune.core.errors import ConfigError
+from evoprune.core.pareto import hypervolume, oriented
+from evoprune.core.splits import SPLIT_OF
+from evoprune.folder.front import Front, super_front
 from evoprune.report.reading import RunData
-from evoprune.report.words import MISSING, SPLITS, card, escape, number, table
+from evoprune.report.words import MISSING, card, escape, number, table
 
 
 def merge(runs: Sequence[RunData]) -> tuple[Front | None, str]:
@@ -53,10 +54,10 @@ def _volumes(runs: Sequence[RunData]) -> str:
     """Returns hypervolumes by origin and split: mean ± standard deviation, then each run."""
     told = [(run, run.summary["hypervolumes"]) for run in runs if "hypervolumes" in run.summary]
     origins = dict.fromkeys(origin for _, volumes in told for origin in volumes)
-    apart = [split for prefix, split in SPLITS.items() if len(_boxes(runs, prefix)) > 1]
+    apart = [split for prefix, split in SPLIT_OF.items() if len(_boxes(runs, prefix)) > 1]
     rows = []
     for origin in origins:
-        for prefix, split in SPLITS.items():
+        for prefix, split in SPLIT_OF.items():
             values = [volumes.get(origin, {}).get(prefix) for _, volumes in told]
             spread = MISSING if split in apart else _spread(values)
             rows.append((origin, split, spread, *(number(value) for value in values)))
@@ -93,7 +94,7 @@ def _super(runs: Sequence[RunData], best: Front) -> str:
         for run in runs
     ]
     told = []
-    for prefix, split in SPLITS.items():
+    for prefix, split in SPLIT_OF.items():
         boxes = _boxes(runs, prefix)
         if len(boxes) == 1:
             F = oriented(best.array(prefix), list(best.goals.values()))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from evoprune.errors import EvopruneError, RunFolderError
-from evoprune.journal import write_atomically
+from evoprune.core.errors import EvopruneError, RunFolderError
+from evoprune.core.files import write_atomically
 from evoprune.report import sections
 from evoprune.report.clusters import losses
 from evoprune.report.compare import comparison, merge

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from evoprune.front import Front
-from evoprune.quality import COLUMN as KEPT
-from evoprune.quality import kept
-from evoprune.report.words import SPLITS, is_number
+from evoprune.core.quality import COLUMN as KEPT
+from evoprune.core.quality import kept
+from evoprune.core.splits import SPLIT_OF
+from evoprune.folder.front import Front
+from evoprune.report.words import is_number
 
 # What only counts, on no split.
 COSTS = ("params", "bytes", "flops", "kv_bytes", "units", "sparsity")
@@ -94,7 +95,7 @@ def _with_shares(front: Front, name: str) -> Front:
             f"{split}_{KEPT}{end}": share(
                 front, meaning, split, point.values.get(f"{split}_{name}{of}")
             )
-            for split in SPLITS
+            for split in SPLIT_OF
             for end, of in ends.items()
         }
         told = {column: value for column, value in found.items() if value is not None}

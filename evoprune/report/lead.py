@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from evoprune.front import Front, FrontPoint
+from evoprune.folder.front import Front, FrontPoint
 from evoprune.report.advice import (
     LOADING,
     Advice,

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.errors import ConfigError
-from evoprune.front import Front, FrontPoint
+from evoprune.core.errors import ConfigError
+from evoprune.core.splits import PREFIX_OF
+from evoprune.folder.front import Front, FrontPoint
 from evoprune.report.advice import LOADING, advice, command, rung, speed
 from evoprune.report.clusters import Losses, losses
 from evoprune.report.kept import COSTS, KEPT, Meaning, share
 from evoprune.report.progress import course
-from evoprune.report.reading import PREFIXES, RunData, base_name, finite, inside
+from evoprune.report.reading import RunData, base_name, finite, inside
 from evoprune.report.survival import Genes, compact
 from evoprune.report.words import is_number
 
@@ -52,7 +53,7 @@ def payload(run: RunData, sharing: int = 1) -> dict[str, Any]:
     front = run.front or Front((), run.goals)
     fronts = {"search": front, **run.controls}
     genes = Genes(run.space, _patterns(run, fronts.values()))
-    dots = {prefix: _dots(run, split, sharing) for split, prefix in PREFIXES.items()}
+    dots = {prefix: _dots(run, split, sharing) for split, prefix in PREFIX_OF.items()}
     columns = [name for f in fronts.values() for name in f.columns()]
     columns += [name for part in dots.values() for name in part["values"]]
     names = _names(run, columns)
@@ -133,7 +134,7 @@ def _choices(pattern: Any) -> list[int | str]:
 
 def _patterns(run: RunData, fronts: Iterable[Front]) -> list[list[int | str]]:
     found = [_choices(point.pattern) for front in fronts for point in front if point.pattern]
-    return found + [_choices(r["pattern"]) for split in PREFIXES for r in run.evaluations(split)]
+    return found + [_choices(r["pattern"]) for split in PREFIX_OF for r in run.evaluations(split)]
 
 
 def _names(run: RunData, columns: Iterable[str]) -> list[str]:
@@ -206,7 +207,7 @@ def _dots(run: RunData, split: str, sharing: int) -> dict[str, Any]:
 
 def _valued(run: RunData, record: Mapping[str, Any]) -> dict[str, float]:
     """Returns what is known of an evaluation, with the quality that it keeps."""
-    values, prefix = finite(run.values(record)), PREFIXES[str(record["split"])]
+    values, prefix = finite(run.values(record)), PREFIX_OF[str(record["split"])]
     if run.front:
         kept = share(run.front, run.kept, prefix, values.get(run.kept.basis))
         values |= {KEPT: kept} if kept is not None else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.pareto import hypervolume, nondominated, oriented
+from evoprune.core.pareto import hypervolume, nondominated, oriented
 from evoprune.report.reading import TOP, RunData
 
 CHECKPOINTS = 100

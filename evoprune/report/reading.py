@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evoprune.core.errors import ConfigError, RunFolderError, SpaceError
+from evoprune.core.protocols import Goal
+from evoprune.core.registry import OBJECTIVES
+from evoprune.core.space import Space
+from evoprune.core.splits import SPLIT_OF
 from evoprune.data.examples import Scale
-from evoprune.errors import ConfigError, RunFolderError, SpaceError
-from evoprune.folder import RunFolder
-from evoprune.front import Front
-from evoprune.journal import decode, read_journal
-from evoprune.protocols import Goal
-from evoprune.registry import OBJECTIVES
+from evoprune.folder.front import Front
+from evoprune.folder.journal import decode, read_journal
+from evoprune.folder.layout import RunFolder
 from evoprune.report.kept import Meaning, judged
 from evoprune.report.words import is_number
-from evoprune.space import Space
 
 # How the journal and the columns of a front call the same split.
-PREFIXES = {"search": "search", "validation": "val", "report": "report"}
 TOP = -1
 
 
@@ -257,11 +257,11 @@ def _bases(front: Front | None) -> list[str]:
 
 def base_name(column: str) -> str:
     """Returns a column's name without the split before and the interval's end after it."""
-    for prefix in PREFIXES.values():
+    for prefix in SPLIT_OF:
         if column.startswith(f"{prefix}_"):
             bare = column.removeprefix(f"{prefix}_")
             # Of the search split there are no intervals: such an end belongs to a name.
-            ends = ("_low", "_high") if prefix != PREFIXES["search"] else ()
+            ends = ("_low", "_high") if prefix != "search" else ()
             return next((bare.removesuffix(end) for end in ends if bare.endswith(end)), bare)
     return column
 

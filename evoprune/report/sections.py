@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evoprune.front import Front
-from evoprune.pareto import correlations, oriented
+from evoprune.core.pareto import correlations, oriented
+from evoprune.core.splits import SPLIT_OF
+from evoprune.folder.front import Front
 from evoprune.report.advice import ratios
 from evoprune.report.reading import RunData, inside
 from evoprune.report.words import (
     MISSING,
-    SPLITS,
     Markup,
     card,
     escape,
@@ -67,11 +67,11 @@ def volumes(run: RunData) -> str:
         (
             name,
             len(sizes[name] or ()) if name in sizes else MISSING,
-            *(number(volume.get(prefix)) for prefix in SPLITS),
+            *(number(volume.get(prefix)) for prefix in SPLIT_OF),
         )
         for name, volume in _volumes(run).items()
     ]
-    head = ("found by", "points", *SPLITS.values())
+    head = ("found by", "points", *SPLIT_OF.values())
     return (
         "<h3>Beside the controls</h3><p class=caption>Hypervolume of each front, share of the "
         "fixed box of the split. random and greedy had the search's warm starts and its budget of "
@@ -171,8 +171,8 @@ def related(run: RunData) -> str:
     )
     note = (
         f"Spearman's rank correlation over the {len(front)} points of the front, "
-        f"{SPLITS[split]} split: +1 where two become better together, −1 where one is bought with "
-        "the other."
+        f"{SPLIT_OF[split]} split: +1 where two become better together, −1 where one is bought "
+        "with the other."
     )
     return card(title, table(("", *names), rows, numeric=1) + warning, note)
 

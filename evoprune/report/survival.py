@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.pattern import Drop, Keep, Pattern
-from evoprune.space import Gene, Space
+from evoprune.core.pattern import Drop, Keep, Pattern
+from evoprune.core.space import Gene, Space
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 MOST_UNITS = 256

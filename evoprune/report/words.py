@@ -8,7 +8,6 @@ from typing import Any, TypeGuard
 _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 MISSING = "–"
 # What the columns of a front begin with, and how the page calls the split.
-SPLITS = {"search": "search", "val": "validation", "report": "report"}
 
 
 class Markup(str):

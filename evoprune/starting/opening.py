@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evoprune.config import build
+from evoprune.config.parts import build
+from evoprune.config.sections import DataConfig, ModelConfig, Part, load_data
+from evoprune.core.errors import ConfigError, DataError, did_you_mean
+from evoprune.core.registry import BACKBONES, DATA, TASKS
 from evoprune.data.memory import DocumentsInMemory
 from evoprune.data.pool import encode
-from evoprune.errors import ConfigError, DataError, did_you_mean
-from evoprune.registry import BACKBONES, DATA, TASKS
-from evoprune.sections import DataConfig, ModelConfig, Part, load_data
 from evoprune.starting.sizes import FEWEST, SHORTEST_CHUNK, chunk_tokens
 from evoprune.starting.sources import Chosen, chosen_data
 

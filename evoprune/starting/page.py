@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from evoprune.errors import ConfigError
-from evoprune.shipped import shipped
+from evoprune.config.shipped import shipped
+from evoprune.core.errors import ConfigError
 from evoprune.starting.opening import Opened
 from evoprune.starting.sizes import Sizes
 

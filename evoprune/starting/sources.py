@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from evoprune.core.errors import DataError, did_you_mean
+from evoprune.core.registry import DATA
 from evoprune.data.sources import files_of, json_object
-from evoprune.errors import DataError, did_you_mean
-from evoprune.registry import DATA
 
 # Which type of data a file is, by the end of its name.
 TYPES = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}

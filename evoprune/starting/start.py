@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from evoprune.arithmetic import duration
-from evoprune.config import load_config
-from evoprune.errors import ConfigError
-from evoprune.forecast import Forecast, Splits
-from evoprune.plan import Trial, tried
+from evoprune.config.schema import load_config
+from evoprune.core.amounts import duration
+from evoprune.core.errors import ConfigError
+from evoprune.core.splits import SPLITS
+from evoprune.planning.plan import Trial, tried
+from evoprune.progress.forecast import Forecast, Splits
 from evoprune.starting.opening import Opened, context_of, opened
 from evoprune.starting.page import configuration
 from evoprune.starting.sizes import (
@@ -171,7 +172,7 @@ def _seen(seen: Opened) -> list[str]:
     lines = [f"model     {shape} (family {family.name}): {', '.join(parts)}"]
     if seen.note:
         lines.append(f"data      {seen.note}")
-    settings, splits = seen.data.settings, ("search", "validation", "report")
+    settings, splits = seen.data.settings, SPLITS
     if "text_field" in settings:
         kinds = f", kinds in '{settings['kind_field']}'" if "kind_field" in settings else ""
         lines.append(f"data      the text is in '{settings['text_field']}'{kinds}")

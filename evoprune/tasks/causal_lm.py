@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.core.errors import DataError
+from evoprune.core.metrics import Table
+from evoprune.core.quality import log_frequencies
+from evoprune.core.splits import SPLITS
 from evoprune.data.documents import assign_splits, check_disjoint
 from evoprune.data.examples import Examples
 from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
-from evoprune.errors import DataError
-from evoprune.metrics import Table
-from evoprune.quality import log_frequencies
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ class CausalLM:
                 data.chunk_tokens,
                 max_chunks_per_document=data.max_chunks_per_document,
             )
-            for split in ("search", "validation", "report")
+            for split in SPLITS
         }
         return drop_shared_chunks(made)[0]
 

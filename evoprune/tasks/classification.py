@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evoprune.core.errors import DataError
+from evoprune.core.metrics import Table
+from evoprune.core.quality import log_frequencies
 from evoprune.data.examples import Examples
 from evoprune.data.image_pool import ImagePool, image_pools
-from evoprune.errors import DataError
-from evoprune.metrics import Table
-from evoprune.quality import log_frequencies
 from evoprune.tasks.ood import SCORES
 
 if TYPE_CHECKING:

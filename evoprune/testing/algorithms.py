@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.genes import GeneSpec
-from evoprune.search.algorithms import WORST, Algorithm
-from evoprune.search.loop import Rung
-from evoprune.search.problem import Problem
+from evoprune.core.genes import GeneSpec
+from evoprune.searching.algorithm import WORST, Algorithm
+from evoprune.searching.budget import Rung
+from evoprune.searching.problem import Problem
 from evoprune.testing.synthetic import (
     BLOCKS,
     LOWER,
@@ -171,11 +171,11 @@ class _Overheard:
 
 def _check_rungs(algorithm: Algorithm) -> None:
     """It is told top-rung values only, goes on with them, and is replayed."""
-    made, ladder = problem(4, PARTS), (Rung(0, 0.5), Rung(1, 0.5), Rung(-1))
+    made, rungs = problem(4, PARTS), (Rung(0, 0.5), Rung(1, 0.5), Rung(-1))
     with tempfile.TemporaryDirectory(prefix="evoprune-contract-") as scratch:
         folder, heard = Path(scratch), _Overheard(algorithm)
         # A generation that ends a search is not told: the last evaluation is one of the next.
-        found, evaluator = run(made, heard, folder, rungs=ladder, n_eval=2 * EVALUATIONS)
+        found, evaluator = run(made, heard, folder, rungs=rungs, n_eval=2 * EVALUATIONS)
         told = np.concatenate(heard.F) if heard.F else np.zeros((0, 2))
         real = told[told[:, 0] < WORST]
         assert (real[:, 0] < LOWER).all(), "a value of a lower rung is told"
@@ -184,6 +184,6 @@ def _check_rungs(algorithm: Algorithm) -> None:
         assert (found.F[:, 0] < LOWER).all(), "a value of a lower rung is found"
         top = {name for name, rung in evaluator.asked if rung == -1}
         assert {p.id for p in found.patterns} <= top, "what is found did not reach the top rung"
-        again, evaluator = run(made, algorithm, folder, rungs=ladder, n_eval=2 * EVALUATIONS)
+        again, evaluator = run(made, algorithm, folder, rungs=rungs, n_eval=2 * EVALUATIONS)
         assert not evaluator.asked, "a replay with rungs evaluates what the journal knows"
         assert again.patterns == found.patterns, "a replay with rungs finds something else"

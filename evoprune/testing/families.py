@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.costs import Row, entries
+from evoprune.config.schema import load_config
+from evoprune.core.costs import Row, entries
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Drop, Option, Pattern
+from evoprune.core.space import Space
 from evoprune.data.examples import Examples
+from evoprune.evaluation.live import Live
 from evoprune.evaluation.prepare import open_experiment
 from evoprune.evaluation.realise import Realised
 from evoprune.evaluation.runners import make_runner
@@ -22,15 +25,12 @@ from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
 from evoprune.families.load import weights_digest
 from evoprune.families.stages import forward
-from evoprune.journal import encode
-from evoprune.live import Live
-from evoprune.metrics import Table
+from evoprune.folder.journal import encode
 from evoprune.objectives.function import objective
-from evoprune.pattern import Drop, Option, Pattern
+from evoprune.progress.console import Console
 from evoprune.run import search
-from evoprune.search.starts import stratified
+from evoprune.searching.starts import stratified
 from evoprune.session import open_session
-from evoprune.space import Space
 
 if TYPE_CHECKING:
     import torch

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
+from evoprune.config.schema import load_config
+from evoprune.core.metrics import Table
+from evoprune.core.protocols import CostObjective, TableObjective
 from evoprune.criteria.subject import Subject
+from evoprune.evaluation.live import Live
 from evoprune.evaluation.prepare import calibrate, open_experiment
 from evoprune.evaluation.rank import subject_of
 from evoprune.families.load import weights_digest
-from evoprune.live import Live
-from evoprune.metrics import Table
-from evoprune.protocols import CostObjective, TableObjective
 from evoprune.scoring import interval
 from evoprune.testing.models import tiny_decoder
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, problem

@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from evoprune.constraints import parse_constraints
-from evoprune.costs import CostTable, Row, fixed, of_site
-from evoprune.genes import GeneSpec, build_space
-from evoprune.journal import Journal
-from evoprune.metrics import Table
-from evoprune.pattern import Pattern
-from evoprune.protocols import NO_HINTS, Evaluation, Goal, Hints, Request
-from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Progress, Rung, search
-from evoprune.search.problem import Problem
-from evoprune.space import Gene, Site, Space
+from evoprune.core.constraints import parse_constraints
+from evoprune.core.costs import CostTable, Row, fixed, of_site
+from evoprune.core.genes import GeneSpec, build_space
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import NO_HINTS, Evaluation, Goal, Hints, Request
+from evoprune.core.space import Gene, Site, Space
+from evoprune.folder.journal import Journal
+from evoprune.searching.archive import Archive
+from evoprune.searching.budget import Budget, Rung
+from evoprune.searching.loop import Progress, search
+from evoprune.searching.problem import Problem
 
 HEADS, CHANNELS = 4, 6
 # What lower rungs add to the harm: more than any pattern has.
@@ -133,7 +134,7 @@ def problem(
 
 def flat(levels: Sequence[int] = (), bits: int = 0, **bounds: str) -> Problem:
     """Returns a problem of independent genes: one with each number of levels, and one of bits."""
-    from evoprune.pattern import Keep
+    from evoprune.core.pattern import Keep
 
     units = [*(top - 1 for top in levels), *([bits] if bits else [])]
     sites = {f"s{i}": Site(f"s{i}", "channels", max(n, 1)) for i, n in enumerate(units)}

@@ -14,9 +14,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from evoprune.core.errors import EvopruneError
 from evoprune.ensemble.ensemble import Ensemble, ensemble
 from evoprune.ensemble.members import Recipe
-from evoprune.errors import EvopruneError
 from evoprune.run import Run
 from evoprune.session import worker_of
 

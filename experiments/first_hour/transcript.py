@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import evoprune
-from evoprune.quality import USEFUL
+from evoprune.core.quality import USEFUL
 
 HERE = Path(__file__).resolve().parent
 PICKS = ("safe", "balanced", "small")
@@ -99,7 +99,7 @@ def hour(shell: Transcript, config: str, output: str) -> list[str]:
     return [*kept, f"{said:.0f} s", f"{took:.0f} s", f"{said / took - 1:+.0%}"]
 
 
-def kept_in_words(choice: "evoprune.picks.Choice") -> str:
+def kept_in_words(choice: "evoprune.folder.picks.Choice") -> str:
     """Returns what a pick keeps on validation and on report, and what was said of it.
 
     Raises:

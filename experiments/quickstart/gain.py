@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from evoprune.core.metrics import Table, bootstrap, ratio
+from evoprune.core.quality import COLUMN
 from evoprune.data.examples import Examples
 from evoprune.families.load import load_model
-from evoprune.folder import RunFolder
-from evoprune.front import Front, FrontPoint
-from evoprune.journal import read_journal
-from evoprune.metrics import Table, bootstrap, ratio
-from evoprune.quality import COLUMN
+from evoprune.folder.front import Front, FrontPoint
+from evoprune.folder.journal import read_journal
+from evoprune.folder.layout import RunFolder
 from evoprune.report.advice import TRAINED
 
 HERE = Path(__file__).resolve().parent

@@ -11,8 +11,8 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from evoprune.folder import RunFolder
-from evoprune.front import Front
+from evoprune.folder.front import Front
+from evoprune.folder.layout import RunFolder
 
 ENDS = ("low", "high")
 STYLES = {"random": ("#999999", "x"), "last_k": ("#d55e00", "v"), "uniform": ("#009e73", "s")}

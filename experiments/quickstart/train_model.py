@@ -38,9 +38,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from evoprune.core.registry import DATA
 from evoprune.data.documents import Document, assign_splits
 from evoprune.data.pool import TextPool, build_pool, encode
-from evoprune.registry import DATA
 
 HERE = Path(__file__).resolve().parent
 END_OF_TEXT = "<|endoftext|>"

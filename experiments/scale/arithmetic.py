@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from evoprune import arithmetic
-from evoprune.config import Config, load_config
+from evoprune.config.schema import Config, load_config
+from evoprune.core.amounts import duration, gigabytes
 from evoprune.families.decoder import Decoder
 from evoprune.families.load import quiet_transformers
 from evoprune.families.stages import BATCH_TOKENS
-from evoprune.machines import memory_rows
-from evoprune.search.starts import stratified
+from evoprune.planning import arithmetic
+from evoprune.planning.machines import memory_rows
+from evoprune.searching.starts import stratified
 from evoprune.tasks.causal_lm import LOGITS_AT_ONCE, MIN_POSITIONS
 
 
@@ -100,7 +101,7 @@ def rows(found: Case, workers: list[int], rate: float) -> list[list[str]]:
         found.boundary_mb,
     )
     dense = found.sizes.flops * found.tokens / rate
-    show = arithmetic.gigabytes
+    show = gigabytes
     journal = arithmetic.journal_bytes(found.n_eval, found.genes)
     return [
         ["model", f"{found.parameters:,} parameters, {show(found.sizes.weights)}"],
@@ -114,7 +115,7 @@ def rows(found: Case, workers: list[int], rate: float) -> list[list[str]]:
         *[
             [
                 f"with {count} workers",
-                arithmetic.duration(
+                duration(
                     arithmetic.seconds(found.n_eval, found.together, dense * found.share, count)
                 ),
             ]

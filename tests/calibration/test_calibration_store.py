@@ -6,7 +6,7 @@ import pytest
 from evoprune.calibration.cluster import Clusters
 from evoprune.calibration.samplers import Ccds
 from evoprune.calibration.store import PoolLabels, load, save
-from evoprune.errors import RunFolderError
+from evoprune.core.errors import RunFolderError
 
 CLUSTERS = Clusters(np.array([0, 1, 0, 0, 1, 2]), np.zeros((3, 2)), np.zeros(6), 0.0)
 POOL = PoolLabels([f"file{i}.py" for i in range(6)], ["code", "prose, old"] * 3, "abc")

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from threadpoolctl import threadpool_limits
 
 from evoprune.calibration.cluster import kmeans, l2_normalise, purity
-from evoprune.errors import ConfigError, DataError, ModelError
+from evoprune.core.errors import ConfigError, DataError, ModelError
 
 
 def blobs(sizes: list[int], seed: int = 0) -> np.ndarray:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from evoprune.calibration.cluster import Clusters
 from evoprune.calibration.samplers import Ccds, Evop, First, Random, Selection, quotas
-from evoprune.errors import ConfigError, DataError
-from evoprune.registry import SAMPLERS
+from evoprune.core.errors import ConfigError, DataError
+from evoprune.core.registry import SAMPLERS
 
 ALL = [
     *(Ccds(quota, pick) for quota in ("equal", "proportional") for pick in ("nearest", "random")),

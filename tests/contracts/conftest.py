@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from evoprune import journal, scoring
-from evoprune.registry import REGISTRIES
+from evoprune import scoring
+from evoprune.core.registry import REGISTRIES
+from evoprune.folder import journal
 
 PACKAGE = Path(__file__).resolve().parents[1] / "plugin_package"
 PROJECT = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]

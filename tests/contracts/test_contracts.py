@@ -8,7 +8,7 @@ import pytest
 from evoprune.criteria.magnitude import Magnitude
 from evoprune.objectives.cost import Params
 from evoprune.objectives.quality import Kl
-from evoprune.search.algorithms import Random
+from evoprune.searching.algorithms import Random
 from evoprune.testing import check_algorithm, check_criterion, check_objective
 from evoprune.testing.parts import tiny_subject
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from evoprune.config.shipped import shipped
+from evoprune.core.registry import FAMILIES
 from evoprune.evaluation.worker import Worker
 from evoprune.export.head import HeadSubject, build
 from evoprune.families.flops import executed_flops
 from evoprune.families.sparse_head.modeling_head import PrunedNetwork
-from evoprune.registry import FAMILIES
-from evoprune.shipped import shipped
 from evoprune.testing import FamilyContract, tiny_decoder
 from evoprune.testing.families import Standalone, candidates
 from evoprune.testing.parts import tiny_settings, tiny_texts

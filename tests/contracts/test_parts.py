@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evoprune.registry import ALGORITHMS, CRITERIA, OBJECTIVES
+from evoprune.core.registry import ALGORITHMS, CRITERIA, OBJECTIVES
 from evoprune.testing import check_algorithm, check_criterion, check_objective
 from evoprune.testing.parts import tiny_subject
 

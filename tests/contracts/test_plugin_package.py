@@ -10,9 +10,9 @@ from torch import nn
 
 import evoprune
 from evoprune import cli
-from evoprune.costs import CostTable
-from evoprune.errors import ConfigError
-from evoprune.registry import CRITERIA, FAMILIES, OBJECTIVES
+from evoprune.core.costs import CostTable
+from evoprune.core.errors import ConfigError
+from evoprune.core.registry import CRITERIA, FAMILIES, OBJECTIVES
 from evoprune.testing import FamilyContract, check_criterion, check_objective
 from evoprune.testing.parts import tiny_subject
 

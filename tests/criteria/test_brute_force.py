@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from evoprune.core.registry import CRITERIA
 from evoprune.criteria.subject import Subject
 from evoprune.families.decoder import Decoder
-from evoprune.registry import CRITERIA
 
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, 200, (3, 9)))
 # The last positions of the first row are padding.

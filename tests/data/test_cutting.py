@@ -2,10 +2,10 @@
 
 import pytest
 
+from evoprune.core.errors import DataError
 from evoprune.data.cutting import ENOUGH, LENGTHS, cut, cut_all
 from evoprune.data.documents import assign_splits
 from evoprune.data.sources import TextSource
-from evoprune.errors import DataError
 
 PARAGRAPH = "The rain fell softly on the tin roof, and nobody came.\nIt was late.\n"
 THIRDS = {"search": 0.6, "validation": 0.2, "report": 0.2}

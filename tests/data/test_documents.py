@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprune.core.errors import DataError
 from evoprune.data.documents import Document, assign_splits, check_disjoint
-from evoprune.errors import DataError
 
 FRACTIONS = {"training": 0.4, "search": 0.2, "validation": 0.2, "report": 0.2}
 

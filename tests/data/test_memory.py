@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from evoprune.core.errors import DataError
 from evoprune.data.documents import assign_splits
 from evoprune.data.memory import DocumentsInMemory, ImagesInMemory, in_memory
 from evoprune.data.pool import build_pool
-from evoprune.errors import DataError
 from evoprune.testing import byte_tokenizer
 
 TEXTS = [f"text number {i}" for i in range(40)]

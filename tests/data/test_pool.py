@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprune.core.errors import DataError
 from evoprune.data.documents import Document
 from evoprune.data.pool import TextPool, build_pool, drop_shared_chunks
-from evoprune.errors import DataError
 
 
 class Letters:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evoprune.core.registry import DATA
 from evoprune.data.documents import assign_splits
-from evoprune.registry import DATA
 
 FILE = Path(__file__).parents[2] / "experiments" / "quickstart" / "data.yaml"
 

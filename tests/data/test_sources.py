@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from evoprune.core.errors import DataError
+from evoprune.core.registry import DATA
 from evoprune.data.packages import PackagesSource, docstrings
 from evoprune.data.sources import (
     DatasetsSource,
@@ -11,8 +13,6 @@ from evoprune.data.sources import (
     ListSource,
     TextSource,
 )
-from evoprune.errors import DataError
-from evoprune.registry import DATA
 
 LONG = "A sentence that explains what the module is for, at some length. " * 10
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from shared import one_thread, tiny_settings  # noqa: F401 - for all tests here
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.pattern import Pattern
 from evoprune.ensemble.costs import Bill, Limit
 from evoprune.ensemble.ensemble import lookup_flops
 from evoprune.ensemble.members import parse_budget
 from evoprune.evaluation.worker import Worker
-from evoprune.front import Front, FrontPoint
-from evoprune.pattern import Pattern
+from evoprune.folder.front import Front, FrontPoint
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 WIDTHS = {

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from evoprune.constraints import Constraint
+from evoprune.core.constraints import Constraint
+from evoprune.core.errors import ConfigError
 from evoprune.ensemble.members import (
     METHODS,
     WINDOWS,
@@ -19,7 +20,6 @@ from evoprune.ensemble.members import (
 from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import Predictions
 from evoprune.ensemble.routed import best_by_cluster, nearest
-from evoprune.errors import ConfigError
 
 
 class Prices:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprune.core.errors import ConfigError
 from evoprune.ensemble.combine import RULES, combine
-from evoprune.errors import ConfigError
 
 
 def softmax(logits):

@@ -5,16 +5,16 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from evoprune.core.errors import ExportError, ModelError
+from evoprune.core.pattern import Pattern
 from evoprune.ensemble.combine import combine
 from evoprune.ensemble.ensemble import ensemble
 from evoprune.ensemble.members import Recipe
 from evoprune.ensemble.module import Sampling, load_ensemble
 from evoprune.ensemble.routed import nearest, read_centroids
 from evoprune.ensemble.store import save_ensemble
-from evoprune.errors import ExportError, ModelError
 from evoprune.families.stages import forward
 from evoprune.loading import load
-from evoprune.pattern import Pattern
 
 THREE = Recipe(least=3, size=3, budget=None)
 

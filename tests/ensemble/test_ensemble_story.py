@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from evoprune.core.errors import ConfigError, RunFolderError
 from evoprune.ensemble.costs import Bill
 from evoprune.ensemble.ensemble import Ensemble, compare, ensemble, select
 from evoprune.ensemble.members import Recipe
 from evoprune.ensemble.mixture import Mixture
-from evoprune.errors import ConfigError, RunFolderError
-from evoprune.front import Front
+from evoprune.folder.front import Front
 
 RUNS = ("tiny_language_run", "tiny_digits_run")
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from evoprune.core.metrics import ece as ece_of_rows
 from evoprune.ensemble.combine import RULES, combine
 from evoprune.ensemble.mixture import Mixture
 from evoprune.ensemble.predictions import predict
 from evoprune.ensemble.scoring import Stand, ece, score
 from evoprune.evaluation import runner as runner_module
 from evoprune.families.stages import forward
-from evoprune.metrics import ece as ece_of_rows
 
 RUNS = ("tiny_language_run", "tiny_digits_run")
 

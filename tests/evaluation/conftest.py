@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from shared import one_thread  # noqa: F401 - for all tests here
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
 from evoprune.evaluation.worker import Worker
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 

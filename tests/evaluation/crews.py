@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Evaluation, Request
 from evoprune.evaluation.pool import Died, Done, Ready
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Request
 
 START = 3.0
 

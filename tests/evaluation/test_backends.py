@@ -14,15 +14,15 @@ import pytest
 import yaml
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.errors import EvopruneError
+from evoprune.config.schema import load_config
+from evoprune.core.errors import EvopruneError
+from evoprune.core.protocols import Request
 from evoprune.evaluation import ray_pool
 from evoprune.evaluation.local import LocalEvaluator
 from evoprune.evaluation.ray_pool import Demand, RayEvaluator
-from evoprune.journal import read_journal
+from evoprune.folder.journal import read_journal
 from evoprune.objectives.function import FunctionObjective
-from evoprune.protocols import Request
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 from evoprune.testing import tiny_decoder
 

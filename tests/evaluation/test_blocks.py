@@ -8,19 +8,19 @@ import pytest
 import torch
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.errors import ModelError, RunFolderError, SpaceError
+from evoprune.core.protocols import NO_HINTS
+from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
-from evoprune.errors import ModelError, RunFolderError, SpaceError
 from evoprune.evaluation import blocks
 from evoprune.evaluation.blocks import measured, parts_of
 from evoprune.families.load import family_of, load_model
-from evoprune.journal import read_journal
+from evoprune.folder.journal import read_journal
 from evoprune.listing import listing
-from evoprune.plan import plan
-from evoprune.protocols import NO_HINTS
+from evoprune.planning.plan import plan
+from evoprune.progress.console import Console
 from evoprune.session import open_session
-from evoprune.space import Site
 
 SITES = [Site("a", "block"), Site("a.x", "part", parent="a"), Site("a.y", "part", parent="a")]
 SITES += [Site("a.x.units", "units", 4, "a.x"), Site("b", "block")]

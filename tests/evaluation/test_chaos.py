@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import evoprune
-from evoprune.journal import read_journal
+from evoprune.folder.journal import read_journal
 
 SEED = 20261120
 KILLS = 20

@@ -8,7 +8,7 @@ import pytest
 
 import evoprune
 from evoprune.evaluation.worker import Worker
-from evoprune.journal import read_journal
+from evoprune.folder.journal import read_journal
 from evoprune.tasks.causal_lm import CausalLM
 
 MEASURE = CausalLM.measure

@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 import evoprune
-from evoprune.errors import ConfigError, DataError, ModelError, RunFolderError
+from evoprune.core.errors import ConfigError, DataError, ModelError, RunFolderError
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TEXTS = [" ".join(random.Random(i).choices(WORDS, k=24)) for i in range(160)]

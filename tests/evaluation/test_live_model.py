@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import evoprune
-from evoprune.errors import ModelError, RunFolderError
+from evoprune.core.errors import ModelError, RunFolderError
 
 
 def live(folder, **settings):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.costs import CostTable
-from evoprune.errors import ConfigError
-from evoprune.journal import read_journal
+from evoprune.config.schema import load_config
+from evoprune.core.costs import CostTable
+from evoprune.core.errors import ConfigError
+from evoprune.folder.journal import read_journal
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 from evoprune.tasks.causal_lm import _token_scores
 from evoprune.testing.synthetic import problem

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
 from evoprune.evaluation.prefix import Prefixes, alike, in_prefix_order, path_of, together
 from evoprune.evaluation.worker import Worker
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 from evoprune.testing import tiny_decoder
 

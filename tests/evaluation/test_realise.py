@@ -11,12 +11,12 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoprune.core.pattern import Bits, Drop, Keep, Option
+from evoprune.core.space import Gene, Site, Space
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.decoder import Decoder
 from evoprune.families.flops import executed_flops
 from evoprune.families.stages import forward
-from evoprune.pattern import Bits, Drop, Keep, Option
-from evoprune.space import Gene, Site, Space
 
 KINDS = ("Llama", "biased Llama", "Qwen2", "Qwen3")
 LAYERS, HEADS, GROUP, HEAD_DIM, CHANNELS = 3, 3, 2, 4, 10

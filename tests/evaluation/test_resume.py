@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 import evoprune
-from evoprune import journal as journal_module
-from evoprune.errors import RunFolderError
-from evoprune.journal import read_journal
+from evoprune.core.errors import RunFolderError
+from evoprune.folder import journal as journal_module
+from evoprune.folder.journal import read_journal
 
 # Enough work that a kill falls among evaluations.
 SECTIONS = {

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.errors import ConfigError
+from evoprune.core.metrics import Table
+from evoprune.core.protocols import Request
 from evoprune.data.examples import Examples, Pass, thin_file
-from evoprune.errors import ConfigError
 from evoprune.evaluation.local import LocalEvaluator
 from evoprune.evaluation.worker import Worker
 from evoprune.families import stages as stages_module
-from evoprune.journal import read_journal
-from evoprune.metrics import Table
-from evoprune.protocols import Request
-from evoprune.session import ladder, open_session, worker_of
+from evoprune.folder.journal import read_journal
+from evoprune.progress.console import Console
+from evoprune.session import open_session, rungs_of, worker_of
 from evoprune.tasks.causal_lm import CausalLM
 
 RUNGS = [{"samples": 3, "keep": 0.5}, {"samples": 5, "keep": 0.5}, {"samples": 12}]
@@ -138,12 +138,12 @@ def test_a_search_that_lost_its_tables_ends_in_the_same_journal(tiny_config, tmp
 
 def test_only_networks_in_stages_with_the_same_positions_grow(tiny_config):
     config = load_config(tiny_config(rungs=RUNGS))
-    assert [rung.grows for rung in ladder(config, True)] == [False, True, True]
-    assert [rung.grows for rung in ladder(config, False)] == [False] * 3
+    assert [rung.grows for rung in rungs_of(config, True)] == [False, True, True]
+    assert [rung.grows for rung in rungs_of(config, False)] == [False] * 3
     thin = load_config(tiny_config(rungs=THIN))
-    assert [rung.grows for rung in ladder(thin, True)] == [False, True, False]
-    assert [rung.index for rung in ladder(thin, True)] == [0, 1, -1]
-    assert ladder(thin, True)[0].label == "3 samples at 4 positions each"
+    assert [rung.grows for rung in rungs_of(thin, True)] == [False, True, False]
+    assert [rung.index for rung in rungs_of(thin, True)] == [0, 1, -1]
+    assert rungs_of(thin, True)[0].label == "3 samples at 4 positions each"
 
 
 def test_few_positions_have_the_scores_of_those_positions(make_worker):
@@ -211,7 +211,7 @@ def test_a_task_without_positions_is_refused(tmp_path):
 
 
 def test_plans_count_rungs(tiny_config):
-    from evoprune.plan import plan
+    from evoprune.planning.plan import plan
 
     rows = {
         name: dict(plan(tiny_config(rungs=rungs)))
@@ -232,7 +232,7 @@ def test_plans_count_rungs(tiny_config):
 @pytest.mark.parametrize("algorithm", ["surrogate_nsga2", "nsga2"])
 @pytest.mark.parametrize("rungs", [[], RUNGS])
 def test_plans_say_that_more_may_be_called_back(tiny_config, algorithm, rungs):
-    from evoprune.plan import plan
+    from evoprune.planning.plan import plan
 
     rows = plan(tiny_config(rungs=rungs, search={"algorithm": algorithm, "n_eval": 20}))
     said = any("called back" in text for _, text in rows)

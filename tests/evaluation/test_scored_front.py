@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.journal import read_journal
-from evoprune.metrics import Table
+from evoprune.config.schema import load_config
+from evoprune.core.metrics import Table
+from evoprune.core.pareto import nondominated, oriented
+from evoprune.folder.journal import read_journal
 from evoprune.objectives.quality import Nll
-from evoprune.pareto import nondominated, oriented
+from evoprune.progress.console import Console
 from evoprune.scoring import interval
 from evoprune.session import open_session
 

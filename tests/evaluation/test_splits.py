@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from evoprune.config import build, load_config
+from evoprune.config.parts import build
+from evoprune.config.schema import load_config
+from evoprune.core.registry import DATA
+from evoprune.core.splits import SPLITS
 from evoprune.data.examples import Examples
-from evoprune.evaluation.prepare import SPLITS
-from evoprune.registry import DATA
 from evoprune.tasks.causal_lm import CausalLM
 from evoprune.testing import byte_tokenizer
 

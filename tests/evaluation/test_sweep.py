@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evoprune import search
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 from evoprune.evaluation.prefix import size_of
 from evoprune.evaluation.sweep import StreamedRunner
 from evoprune.evaluation.worker import Worker

@@ -6,16 +6,16 @@ import time
 import numpy as np
 import pytest
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.errors import EvopruneError, ModelError
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Evaluation, Request
 from evoprune.data.examples import Examples, Pass
-from evoprune.errors import EvopruneError, ModelError
 from evoprune.evaluation.local import LocalEvaluator
 from evoprune.evaluation.worker import DeviceLost, Worker
 from evoprune.families import stages as stages_module
-from evoprune.metrics import Table
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation, Request
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 from evoprune.tasks.causal_lm import CausalLM
 

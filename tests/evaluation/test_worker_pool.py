@@ -8,11 +8,11 @@ from crews import START, MadeCrew
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprune.errors import EvopruneError
+from evoprune.core.errors import EvopruneError
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Request
 from evoprune.evaluation.pool import DEATHS_IN_A_ROW, Pool
 from evoprune.evaluation.queue import Queue
-from evoprune.pattern import Pattern
-from evoprune.protocols import Request
 
 
 def patterns(count: int) -> list[Pattern]:

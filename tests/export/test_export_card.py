@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from shared import lines_of
 
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.export.beside import Carried, carry_over
 from evoprune.export.export import export_pattern
-from evoprune.genes import GeneSpec, build_space
 from tests.export.conftest import save_tokenizer
 
 PARTS = [GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True)]

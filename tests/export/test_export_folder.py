@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from evoprune.errors import ExportError
+from evoprune.core.errors import ExportError
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.export import export as module
 from evoprune.export.card import read_record, score_table
 from evoprune.export.export import Exported, Source, export_pattern
 from evoprune.export.verify import verify
-from evoprune.genes import GeneSpec, build_space
 
 PARTS = [GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True)]
 SCORES = {"search_nll": 3.5, "val_nll": 3.25, "report_nll": 3.0, "params": 1234}
@@ -194,7 +194,7 @@ def test_an_export_that_computes_something_else_is_refused(
         np.save(work / "logits.npy", np.ones((2, 24, 96)) + offset)
         (work / "result.json").write_text(json.dumps({"steps": steps, "generate": generate}))
 
-    monkeypatch.setattr(module.Subject, "logits", lambda self, tokens: np.ones((2, 24, 96)))
+    monkeypatch.setattr(module.ExportSubject, "logits", lambda self, tokens: np.ones((2, 24, 96)))
     monkeypatch.setattr("evoprune.export.verify._run", answer)
     with pytest.raises(ExportError, match=message):
         export(make_source(), tmp_path / "out", verify=True)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from shared import lines_of
 
-from evoprune.errors import ExportError, ModelError
+from evoprune.core.errors import ExportError, ModelError
 from evoprune.export import head as module
 from evoprune.export.card import read_record
 from evoprune.export.export import Exported, Source

@@ -13,18 +13,18 @@ import yaml
 
 import evoprune
 from evoprune import cli
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.errors import EvopruneError, ExportError, ModelError
+from evoprune.core.pattern import Pattern
 from evoprune.data.examples import Examples
 from evoprune.data.images import digits
-from evoprune.doctor import examine
-from evoprune.errors import EvopruneError, ExportError, ModelError
+from evoprune.evaluation.live import Live
 from evoprune.export.measure import speed_lines
 from evoprune.families.sparse_head.backbone import as_batch
 from evoprune.families.sparse_head.family import SparseHead
-from evoprune.front import Front
-from evoprune.live import Live
-from evoprune.pattern import Pattern
+from evoprune.folder.front import Front
+from evoprune.planning.doctor import examine
+from evoprune.progress.console import Console
 from evoprune.run import Run, search
 from evoprune.session import open_session, worker_of
 

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import StaticCache
 
+from evoprune.core.export_rungs import kept_blocks
+from evoprune.core.pattern import Drop, Keep
+from evoprune.core.space import Gene, Site, Space
 from evoprune.evaluation.realise import Realised
 from evoprune.export import fresh
 from evoprune.export.heterogeneous import differ, layer_table
-from evoprune.export.subject import Subject
+from evoprune.export.subject import ExportSubject
 from evoprune.families.decoder import Decoder
 from evoprune.families.flops import executed_flops
-from evoprune.ladder import kept_blocks
-from evoprune.pattern import Drop, Keep
-from evoprune.space import Gene, Site, Space
 from tests.export.conftest import VOCABULARY, tiny
 
 LAYERS = 4
@@ -70,9 +70,9 @@ def gene(site: Site, bits: bool) -> Gene:
     return Gene(site.name, (site.name,), widths)
 
 
-def subject_of(name: str, space: Space, x: np.ndarray) -> Subject:
+def subject_of(name: str, space: Space, x: np.ndarray) -> ExportSubject:
     model, family, pattern = base(name), Decoder(), space.pattern(x)
-    return Subject(
+    return ExportSubject(
         model=model,
         family=family,
         table=family.table(model, 1),
@@ -83,7 +83,7 @@ def subject_of(name: str, space: Space, x: np.ndarray) -> Subject:
     )
 
 
-def of_widths(name: str, left: list) -> Subject:
+def of_widths(name: str, left: list) -> ExportSubject:
     """Returns the subject that keeps so many heads and channels in each layer."""
     space, x = space_of(name, False), []
     for heads, channels in left:
@@ -102,7 +102,7 @@ def candidate(space: Space, drops: float, widths: float, seed: int) -> np.ndarra
     return x
 
 
-def check(subject: Subject) -> Any:
+def check(subject: ExportSubject) -> Any:
     """Returns the smaller model, its logits and its cached decoding found equal."""
     model = differ(subject)
     expected = subject.logits(TOKENS)

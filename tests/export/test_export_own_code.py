@@ -13,12 +13,12 @@ import transformers
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.evaluation.rank import ADAPT_FILE
 from evoprune.export import modeling_evoprune
 from evoprune.export.export import Exported, Source, export_pattern
-from evoprune.export.subject import Subject
-from evoprune.genes import GeneSpec, build_space
+from evoprune.export.subject import ExportSubject
 from evoprune.loading import load
 from tests.export.conftest import VOCABULARY
 
@@ -215,7 +215,7 @@ def test_whole_blocks_need_no_compensation(make_source: Callable, tmp_path: Path
 def test_a_recovery_that_adds_no_bias_does_not_fit(
     make_source: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Subject, "new", ["model.layers.0.mlp.scale"])
+    monkeypatch.setattr(ExportSubject, "new", ["model.layers.0.mlp.scale"])
     with pytest.raises(Exception, match="No rung holds the pattern"):
         export(make_source(), tmp_path / "out")
 

@@ -6,12 +6,12 @@ from itertools import product
 import numpy as np
 import pytest
 
+from evoprune.core.export_rungs import UnfitError
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.export.export import Source
 from evoprune.export.homogeneous import shrink, smaller_config
 from evoprune.export.masked import mask
-from evoprune.export.subject import Subject
-from evoprune.genes import GeneSpec, build_space
-from evoprune.ladder import UnfitError
+from evoprune.export.subject import ExportSubject
 
 MODELS = [
     ("Llama", {"tie_word_embeddings": True}),
@@ -25,13 +25,13 @@ BLOCKS = GeneSpec("block", drop=True)
 
 def subject_of(
     made: tuple[Source, list], specs: Sequence[GeneSpec], levels: Sequence[int]
-) -> Subject:
+) -> ExportSubject:
     source, sites = made
     space = build_space("s", sites, specs)
-    return Subject.load(source, space, space.pattern(np.array(levels)), source.dtype)
+    return ExportSubject.load(source, space, space.pattern(np.array(levels)), source.dtype)
 
 
-def error(model, subject: Subject, tokens: np.ndarray) -> float:
+def error(model, subject: ExportSubject, tokens: np.ndarray) -> float:
     import torch
 
     with torch.inference_mode():

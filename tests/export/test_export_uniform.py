@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from evoprune.config.sections import SpaceConfig, load_space
 from evoprune.export.export import export_pattern
-from evoprune.export.subject import Subject
-from evoprune.sections import SpaceConfig, load_space
+from evoprune.export.subject import ExportSubject
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
@@ -26,6 +26,6 @@ def test_points_of_the_uniform_space_load_in_the_stock_class(make_source, tmp_pa
         model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval()
         with torch.inference_mode():
             logits = model(torch.from_numpy(tokens)).logits.numpy()
-        expected = Subject.load(source, space, pattern, "float64").logits(tokens)
+        expected = ExportSubject.load(source, space, pattern, "float64").logits(tokens)
         assert done.rung == "homogeneous" and type(model).__name__ == f"{kind}ForCausalLM"
         assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()

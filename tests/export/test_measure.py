@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evoprune.errors import ExportError
-from evoprune.export.card import check_target, sha256
+from evoprune.core.errors import ExportError
+from evoprune.core.files import sha256_of
+from evoprune.core.genes import GeneSpec, build_space
+from evoprune.export.card import check_target
 from evoprune.export.export import export_pattern
 from evoprune.export.measure import compare_speed, measure_export, speed_lines, warning
-from evoprune.genes import GeneSpec, build_space
 from tests.export.conftest import tiny
 
 PARTS = [GeneSpec("attn", drop=True), GeneSpec("mlp", drop=True)]
@@ -66,7 +67,7 @@ def test_an_export_is_measured_beside_its_base(
     record = json.loads((done.path / "evoprune.json").read_text())
     assert record["speed"] == measured and card.count("## Speed") == 1
     assert measured["hardware"] in card and "batch of 3 × 20 tokens" in card
-    assert record["files"]["README.md"] == sha256(done.path / "README.md")
+    assert record["files"]["README.md"] == sha256_of(done.path / "README.md")
     assert measured["weight_bytes"]["export"] == 4 * done.params
     assert measured["file_bytes"]["export"] == done.bytes
     check_target(done.path)  # it still is an export and nothing else

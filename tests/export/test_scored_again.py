@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from evoprune.core.export_rungs import rung_of
+from evoprune.core.pattern import Pattern
 from evoprune.data.examples import Examples
-from evoprune.ladder import rung_of
-from evoprune.pattern import Pattern
 from evoprune.run import search
 from evoprune.session import space_of
 

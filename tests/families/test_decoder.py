@@ -8,11 +8,11 @@ import torch
 import transformers
 from torch import nn
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.families.decoder import Decoder
 from evoprune.families.load import family_of
 from evoprune.families.stages import check_stages, forward
-from evoprune.genes import GeneSpec, build_space
 
 SIZES = {
     "vocab_size": 90,

@@ -4,7 +4,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from evoprune.errors import ModelError
+from evoprune.core.errors import ModelError
 from evoprune.families.hub import only_cached
 
 

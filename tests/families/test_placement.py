@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM, OlmoConfig, OlmoForCausalLM
 
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.errors import ConfigError, ModelError
+from evoprune.config.schema import load_config
+from evoprune.core.errors import ConfigError, ModelError
 from evoprune.evaluation.worker import Worker
 from evoprune.families import load
 from evoprune.families.decoder import Decoder
@@ -32,6 +31,7 @@ from evoprune.families.placement import (
     visiting,
 )
 from evoprune.families.stages import forward
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 

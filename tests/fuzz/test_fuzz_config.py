@@ -12,16 +12,17 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evoprune.config import Config, build, digest, load_config
-from evoprune.constraints import parse_constraints
-from evoprune.controls import control
-from evoprune.errors import ConfigError, EvopruneError, SpaceError
-from evoprune.folder import RunFolder, plain_name
-from evoprune.genes import GeneSpec, build_space
-from evoprune.registry import ADAPTS, ALGORITHMS, CRITERIA, DATA, LOGGERS, SAMPLERS, TASKS
-from evoprune.search.warm import start
-from evoprune.settings import read_yaml
-from evoprune.space import Gene, Keep, Site, Space
+from evoprune.config.parts import build
+from evoprune.config.schema import Config, digest, load_config
+from evoprune.config.settings import read_yaml
+from evoprune.core.constraints import parse_constraints
+from evoprune.core.errors import ConfigError, EvopruneError, SpaceError
+from evoprune.core.genes import GeneSpec, build_space
+from evoprune.core.registry import ADAPTS, ALGORITHMS, CRITERIA, DATA, LOGGERS, SAMPLERS, TASKS
+from evoprune.core.space import Gene, Keep, Site, Space
+from evoprune.folder.layout import RunFolder, plain_name
+from evoprune.searching.controls import control
+from evoprune.searching.warm import start
 
 VALID: dict[str, Any] = {
     "model": {"name_or_path": "nowhere", "dtype": "float32", "device": "cpu"},

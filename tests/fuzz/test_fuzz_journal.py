@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evoprune import journal as journal_module
-from evoprune.errors import RunFolderError
-from evoprune.journal import Journal, read_journal, repair
-from evoprune.protocols import Evaluation
-from evoprune.search.archive import Archive
+from evoprune.core.errors import RunFolderError
+from evoprune.core.protocols import Evaluation
+from evoprune.folder import journal as journal_module
+from evoprune.folder.journal import Journal, read_journal, repair
+from evoprune.searching.archive import Archive
 
 GOLDEN = (Path(__file__).parents[1] / "golden" / "journal-v1.jsonl").read_bytes()
 LINES = GOLDEN.splitlines()

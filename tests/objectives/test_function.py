@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import evoprune
-from evoprune.errors import ConfigError
-from evoprune.live import Live
-from evoprune.metrics import Table
+from evoprune.config.sections import Part
+from evoprune.core.errors import ConfigError
+from evoprune.core.metrics import Table
+from evoprune.core.protocols import TableObjective
+from evoprune.evaluation.live import Live
 from evoprune.objectives.cost import Params
 from evoprune.objectives.function import find, handed_over, objective
-from evoprune.protocols import TableObjective
-from evoprune.sections import Part
 
 TABLES = {"clean": Table({"n": [1, 2], "kl": [3, 8]}, np.array([0, 1]))}
 SCALE = 1.0

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from evoprune.config import build
-from evoprune.costs import CostTable, Row, fixed, of_site
-from evoprune.errors import ConfigError
-from evoprune.metrics import Table
-from evoprune.pattern import Drop, Keep
-from evoprune.registry import OBJECTIVES
-from evoprune.sections import Part
-from evoprune.space import Gene, Site, Space
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.costs import CostTable, Row, fixed, of_site
+from evoprune.core.errors import ConfigError
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Drop, Keep
+from evoprune.core.registry import OBJECTIVES
+from evoprune.core.space import Gene, Site, Space
 
 # Two clusters; of the dense model 0.8 and 0.5 are right, of the pruned one 0.6 and 0.1.
 DENSE = Table({"n": [10, 10, 10], "correct": [9, 7, 5]}, np.array([0, 0, 1]))

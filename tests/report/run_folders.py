@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from evoprune.core.metrics import Table
+from evoprune.core.pareto import hypervolume, nondominated, oriented
+from evoprune.core.pattern import Drop, Keep, Pattern
+from evoprune.core.quality import COLUMN, kept
+from evoprune.core.space import Gene, Site, Space
 from evoprune.data.examples import Examples, Pass
-from evoprune.front import Front, FrontPoint
-from evoprune.journal import Journal
-from evoprune.metrics import Table
-from evoprune.pareto import hypervolume, nondominated, oriented
-from evoprune.pattern import Drop, Keep, Pattern
-from evoprune.quality import COLUMN, kept
-from evoprune.space import Gene, Site, Space
+from evoprune.folder.front import Front, FrontPoint
+from evoprune.folder.journal import Journal
 
 DENSE, ZERO = 2.0, 6.0  # nats per token
 GROUPS = (0, 0, 1, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from run_folders import Made, make_run
 
-from evoprune.front import Front
+from evoprune.folder.front import Front
 from evoprune.report.html import write_report
 
 pytestmark = pytest.mark.slow

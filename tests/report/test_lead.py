@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from run_folders import DENSE, ZERO, Made, make_run, write_json
 
-from evoprune.front import Front, FrontPoint
+from evoprune.folder.front import Front, FrontPoint
 from evoprune.report.advice import Advice, advice, beside, command, rung, speed
 from evoprune.report.clusters import losses
 from evoprune.report.html import page

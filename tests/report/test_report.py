@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from run_folders import Made, make_run, write_journal, write_json
 
-from evoprune.errors import EvopruneError, RunFolderError
-from evoprune.front import Front
-from evoprune.journal import read_journal
+from evoprune.core.errors import EvopruneError, RunFolderError
+from evoprune.folder.front import Front
+from evoprune.folder.journal import read_journal
 from evoprune.report.html import page, write_report
 from evoprune.report.payload import inline, payload
 from evoprune.report.progress import course, search_records
@@ -297,7 +297,7 @@ def test_a_report_is_made_without_torch(run):
     script = (
         "import sys; from evoprune.report.html import page, write_report\n"
         f"write_report([{str(run)!r}])\n"
-        "heavy = ('torch', 'transformers', 'ray', 'pymoo', 'evoprune.search')\n"
+        "heavy = ('torch', 'transformers', 'ray', 'pymoo', 'evoprune.searching')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -9,8 +9,8 @@ import yaml
 
 import evoprune
 from evoprune import cli
-from evoprune.config import load_config
-from evoprune.errors import EvopruneError
+from evoprune.config.schema import load_config
+from evoprune.core.errors import EvopruneError
 from evoprune.starting import start
 from evoprune.starting.start import Request, init
 
@@ -18,7 +18,7 @@ from evoprune.starting.start import Request, init
 @pytest.fixture(autouse=True)
 def one_worker(monkeypatch):
     """Keeps evaluations in this process."""
-    monkeypatch.setattr("evoprune.workers.fitting", lambda config: 1)
+    monkeypatch.setattr("evoprune.evaluation.workers.fitting", lambda config: 1)
 
 
 @pytest.fixture

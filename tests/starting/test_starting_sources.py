@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from evoprune.core.errors import DataError
 from evoprune.data.sources import JsonLinesSource
-from evoprune.errors import DataError
 from evoprune.starting.sources import chosen_data, kind_field, text_field
 
 STORY = "Once upon a time there was a long text about nothing in particular. "

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.core.costs import CostTable, Extent, Row, fixed, of_site
+from evoprune.core.errors import ConfigError, ModelError, did_you_mean
+from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.image_pool import ImagePool
-from evoprune.errors import ConfigError, ModelError, did_you_mean
-from evoprune.space import Site
 
 if TYPE_CHECKING:
     from evoprune.families.sparse_head.network import Blueprint, HeadNetwork
@@ -228,7 +228,7 @@ def _weights(flops: float) -> dict[str, float]:
     return {"params": 1.0, "flops": flops, "bytes": 4.0}
 
 
-def dims(blueprint: "Blueprint", name: str, shape: Sequence[int]) -> tuple[tuple[Part, ...], ...]:
+def dims(blueprint: "Blueprint", name: str, shape: Sequence[int]) -> tuple[tuple[Extent, ...], ...]:
     """Returns the dimensions of a backbone's tensor, made of features where it is cut with them."""
     found = [fixed(extent) for extent in shape]
     channels = blueprint.channels(name)

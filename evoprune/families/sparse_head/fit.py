@@ -30,7 +30,7 @@ from evoprune.families.sparse_head.heads import (
     one_thread,
     state_of,
 )
-from evoprune.families.sparse_head.recipe import Recipe
+from evoprune.families.sparse_head.recipe import HeadRecipe
 
 ROWS = 4096
 
@@ -154,7 +154,7 @@ def _solve(
     kernels = [kernel.float() for kernel in gathered(start.kernels, keep)]
     rows = [keep.features, *keep.hidden[:-1]]
     probes = [probe[chosen] for probe, chosen in zip(start.probes, rows, strict=True)]
-    time = settings.time or Recipe().time(len(features))
+    time = settings.time or HeadRecipe().time(len(features))
     columns = _columns(features, keep, np.float32)
     objective = Objective(columns, targets, kernels, probes, time)
     best = minimise(objective, objective.start(), settings.steps)

@@ -22,7 +22,7 @@ from evoprune.families.sparse_head.heads import (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadRecipe:
     """How a head is trained: the defaults are those of MO-EvoPruneDeepTL.
 
     Args:
@@ -72,7 +72,7 @@ def fit_recipe(
     labels: np.ndarray,
     masks: Masks,
     architecture: Architecture,
-    recipe: Recipe | None = None,
+    recipe: HeadRecipe | None = None,
 ) -> Fitted:
     """Returns the heads of P candidates, each trained by the recipe from the same initialisation.
 
@@ -94,7 +94,7 @@ def train(
     labels: np.ndarray,
     keep: Kept,
     architecture: Architecture,
-    recipe: Recipe | None = None,
+    recipe: HeadRecipe | None = None,
 ) -> Trained:
     """Returns one candidate's head, trained in float32 on its kept features and neurons only.
 
@@ -104,7 +104,7 @@ def train(
     Raises:
         FloatingPointError: it diverged before its first epoch was over.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or HeadRecipe()
     x = torch.from_numpy(np.ascontiguousarray(features[:, keep.features], dtype=np.float32))
     y = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     kernels = [kernel.float() for kernel in gathered(initial(architecture), keep)]
@@ -127,7 +127,7 @@ def train(
 class _Training:
     """Parameters under way: kernels (in, out), then the output layer's bias."""
 
-    def __init__(self, recipe: Recipe, parameters: Sequence[torch.Tensor]) -> None:
+    def __init__(self, recipe: HeadRecipe, parameters: Sequence[torch.Tensor]) -> None:
         self.recipe = recipe
         self.parameters = list(parameters)
         self.velocities = [torch.zeros_like(parameter) for parameter in parameters]

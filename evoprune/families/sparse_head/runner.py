@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Bits, Drop, Keep, Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.families.sparse_head.fit import Settings, feature_scale, fit, logits
 from evoprune.families.sparse_head.heads import Fitted, Masks
 from evoprune.families.sparse_head.network import HeadNetwork
 from evoprune.families.sparse_head.recipe import fit_recipe
-from evoprune.metrics import Table
-from evoprune.pattern import Bits, Drop, Keep, Option
 from evoprune.tasks.outputs import Outputs
 
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from compare import COMPENSATED, FIXED, SPACE, variants
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.metrics import ratio
+from evoprune.core.pattern import Pattern
+from evoprune.core.space import Space
 from evoprune.evaluation.worker import Worker
 from evoprune.families.stages import forward, token_batches
-from evoprune.metrics import ratio
-from evoprune.pattern import Pattern
+from evoprune.progress.console import Console
 from evoprune.session import open_session
-from evoprune.space import Space
 
 CRITERION = COMPENSATED[0]
 RUNS = {"plain": CRITERION, "compensated": f"{CRITERION} + bias"}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.metrics import Table, bootstrap, ratio
-from evoprune.pattern import Pattern
+from evoprune.config.schema import load_config
+from evoprune.core.metrics import Table, bootstrap, ratio
+from evoprune.core.pattern import Pattern
+from evoprune.core.space import Space
+from evoprune.progress.console import Console
 from evoprune.session import open_session
-from evoprune.space import Space
 
 SPACE = {
     "family": "decoder",

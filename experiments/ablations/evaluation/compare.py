@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.console import Console
+from evoprune.core.files import write_atomically
+from evoprune.core.metrics import spearman
+from evoprune.core.pattern import Pattern
 from evoprune.evaluation.prefix import together
 from evoprune.evaluation.worker import Worker
-from evoprune.folder import RunFolder
-from evoprune.journal import write_atomically
-from evoprune.metrics import spearman
-from evoprune.pattern import Pattern
+from evoprune.folder.layout import RunFolder
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 HERE = Path(__file__).parent

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from evoprune.calibration.cluster import kmeans, l2_normalise
-from evoprune.config import Config, build, load_config
-from evoprune.console import Console
+from evoprune.config.parts import build
+from evoprune.config.schema import Config, load_config
+from evoprune.config.sections import Part
+from evoprune.core.files import write_atomically
+from evoprune.core.metrics import Table, ratio, spearman
+from evoprune.core.registry import SAMPLERS
 from evoprune.evaluation.prepare import calibrate, open_experiment
 from evoprune.evaluation.worker import Worker
-from evoprune.journal import write_atomically
-from evoprune.metrics import Table, ratio, spearman
-from evoprune.registry import SAMPLERS
-from evoprune.sections import Part
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 HERE = Path(__file__).parent

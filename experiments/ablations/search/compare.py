@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from evoprune.config import build
-from evoprune.console import Console
-from evoprune.folder import RunFolder
-from evoprune.journal import write_atomically
-from evoprune.pareto import hypervolume
-from evoprune.registry import ALGORITHMS
-from evoprune.search.archive import Archive
-from evoprune.search.loop import Budget, Rung, box, search
-from evoprune.search.values import objectives
-from evoprune.search.warm import Allowance, add_known, warmed
-from evoprune.sections import Part
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.files import write_atomically
+from evoprune.core.pareto import hypervolume
+from evoprune.core.registry import ALGORITHMS
+from evoprune.folder.layout import RunFolder
+from evoprune.progress.console import Console
+from evoprune.searching.archive import Archive
+from evoprune.searching.budget import Budget, Rung
+from evoprune.searching.loop import box, search
+from evoprune.searching.values import objectives
+from evoprune.searching.warm import Allowance, add_known, warmed
 from evoprune.session import Session, open_session
 
 HERE = Path(__file__).parent

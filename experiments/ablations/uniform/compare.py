@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 import evoprune
+from evoprune.core.metrics import Table, bootstrap, ratio
+from evoprune.core.quality import kept
 from evoprune.data.examples import Scale
-from evoprune.journal import read_journal
-from evoprune.metrics import Table, bootstrap, ratio
-from evoprune.quality import kept
+from evoprune.folder.journal import read_journal
 
 SPACES = ("decoder/uniform", "decoder/depth_width")
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.console import Console
-from evoprune.journal import write_atomically
-from evoprune.pareto import hypervolume, nondominated
+from evoprune.core.files import write_atomically
+from evoprune.core.pareto import hypervolume, nondominated
+from evoprune.progress.console import Console
 from evoprune.run import Run
-from evoprune.search.algorithms import Nsga2, Random
-from evoprune.search.loop import Budget, search
-from evoprune.search.values import objectives
+from evoprune.searching.algorithms import Nsga2, Random
+from evoprune.searching.budget import Budget
+from evoprune.searching.loop import search
+from evoprune.searching.values import objectives
 from evoprune.session import Session, open_session
 
 ALGORITHMS = {"nsga2": Nsga2(pop_size=16), "random": Random()}

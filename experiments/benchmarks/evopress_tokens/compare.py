@@ -29,19 +29,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.constraints import parse_constraints
-from evoprune.costs import CostTable
-from evoprune.journal import write_atomically
-from evoprune.protocols import Evaluation
-from evoprune.search.evop import Evop
-from evoprune.search.evopress import OnePlusLambda
-from evoprune.search.loop import Budget, Progress, Rung, per_candidate, search
-from evoprune.search.problem import Problem
-from evoprune.search.surrogate import SurrogateNsga2
+from evoprune.config.schema import load_config
+from evoprune.core.constraints import parse_constraints
+from evoprune.core.costs import CostTable
+from evoprune.core.files import write_atomically
+from evoprune.core.protocols import Evaluation
+from evoprune.core.space import Space
+from evoprune.progress.console import Console
+from evoprune.searching.budget import Budget, Rung, per_candidate
+from evoprune.searching.evop import Evop
+from evoprune.searching.evopress import OnePlusLambda
+from evoprune.searching.loop import Progress, search
+from evoprune.searching.problem import Problem
+from evoprune.searching.surrogate import SurrogateNsga2
 from evoprune.session import Session, open_session
-from evoprune.space import Space
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("attn", "mlp")

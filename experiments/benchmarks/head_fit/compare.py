@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from subjects import Subject, cataract_subject, digits_subject
 
+from evoprune.core.metrics import auroc, spearman
 from evoprune.families.sparse_head.fit import Settings, fit, logits
 from evoprune.families.sparse_head.heads import Architecture, Fitted, Masks
-from evoprune.families.sparse_head.recipe import Recipe, fit_recipe
-from evoprune.metrics import auroc, spearman
+from evoprune.families.sparse_head.recipe import HeadRecipe, fit_recipe
 from evoprune.tasks.ood import SCORES
 
 HIDDEN = 512
@@ -61,7 +61,7 @@ def by_default(subject: Subject, mask: np.ndarray, architecture: Architecture) -
 def by_recipe(subject: Subject, mask: np.ndarray, architecture: Architecture, kept: Path) -> Scored:
     """Returns a mask's head from the recipe, or what an earlier comparison kept of it."""
     if not kept.exists():
-        recipe = Recipe(seed=architecture.seed + 1)
+        recipe = HeadRecipe(seed=architecture.seed + 1)
         run = _scored(subject, fit_recipe, mask, architecture, recipe)
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".part.npz")

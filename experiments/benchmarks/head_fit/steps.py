@@ -18,9 +18,9 @@ import torch
 from compare import HIDDEN, draw_masks
 from subjects import Subject, cataract_subject, digits_subject
 
+from evoprune.core.metrics import spearman
 from evoprune.families.sparse_head.fit import Settings, fit, logits
 from evoprune.families.sparse_head.heads import Architecture, Masks
-from evoprune.metrics import spearman
 
 RESULTS = Path(__file__).with_name("results")
 

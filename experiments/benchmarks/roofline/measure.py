@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evoprune.console import Console
-from evoprune.costs import CostTable
+from evoprune.core.costs import CostTable
+from evoprune.core.files import write_atomically
+from evoprune.core.pattern import Pattern
 from evoprune.evaluation.prefix import path_of, together
 from evoprune.evaluation.worker import Worker
-from evoprune.folder import RunFolder
-from evoprune.journal import write_atomically
-from evoprune.pattern import Pattern
+from evoprune.folder.layout import RunFolder
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 
 HERE = Path(__file__).parent

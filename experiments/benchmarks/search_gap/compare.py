@@ -23,9 +23,9 @@ from drawing import figure
 from spaces import SPACES, Subject, journal, landscape, opened, sets
 from threadpoolctl import threadpool_limits
 
-from evoprune.config import build
-from evoprune.registry import ALGORITHMS
-from evoprune.sections import Part
+from evoprune.config.parts import build
+from evoprune.config.sections import Part
+from evoprune.core.registry import ALGORITHMS
 
 # The population of 16 was chosen for nsga2 on the quickstart's depth space (see ../depth_truth).
 OPTIONS: Mapping[str, dict[str, Any]] = {name: {"pop_size": 16} for name in ("nsga2", "smsemoa")}

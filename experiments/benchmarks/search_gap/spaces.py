@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.console import Console
-from evoprune.pareto import hypervolume
+from evoprune.core.pareto import hypervolume
+from evoprune.progress.console import Console
 from evoprune.run import Run
-from evoprune.search.archive import Archive
-from evoprune.search.inner import evolved, trail
-from evoprune.search.loop import Box, box
-from evoprune.search.problem import Problem
-from evoprune.search.values import objectives, violations
+from evoprune.searching.archive import Archive
+from evoprune.searching.inner import evolved, trail
+from evoprune.searching.loop import Box, box
+from evoprune.searching.problem import Problem
+from evoprune.searching.values import objectives, violations
 from evoprune.session import Session, open_session
 from evoprune.testing.synthetic import BLOCKS, PARTS, WIDTHS, Landscape, flat, problem
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.files import write_atomically
 from evoprune.evaluation.worker import Worker, WorkerSpec
-from evoprune.journal import write_atomically
+from evoprune.progress.console import Console
 from evoprune.session import open_session
 from evoprune.testing import tiny_decoder
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evoprune.console import Console
+from evoprune.core.files import write_atomically
 from evoprune.evaluation.realise import Realised
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
 from evoprune.families.stages import forward, token_batches
-from evoprune.journal import write_atomically
+from evoprune.progress.console import Console
 from evoprune.run import Run
-from evoprune.search.starts import stratified
+from evoprune.searching.starts import stratified
 from evoprune.session import open_session
 
 

@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.console import Console
+from evoprune.config.schema import load_config
+from evoprune.core.files import write_atomically
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Request
 from evoprune.evaluation.ray_pool import Demand, RayEvaluator
 from evoprune.evaluation.worker import Worker, WorkerSpec
 from evoprune.families.load import quiet_transformers
-from evoprune.journal import Journal, write_atomically
-from evoprune.pattern import Pattern
-from evoprune.protocols import Request
-from evoprune.search.problem import Problem
+from evoprune.folder.journal import Journal
+from evoprune.progress.console import Console
+from evoprune.searching.problem import Problem
 from evoprune.session import open_session
 from evoprune.testing import byte_tokenizer
 

@@ -19,20 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.constraints import parse_constraints
-from evoprune.costs import CostTable, Row, fixed
-from evoprune.genes import GeneSpec, build_space
-from evoprune.journal import write_atomically
+from evoprune.core.constraints import parse_constraints
+from evoprune.core.costs import CostTable, Row, fixed
+from evoprune.core.files import write_atomically
+from evoprune.core.genes import GeneSpec, build_space
+from evoprune.core.pattern import Pattern
+from evoprune.core.protocols import Evaluation
+from evoprune.core.space import Site, Space
 from evoprune.objectives.cost import Flops, Params
-from evoprune.pattern import Pattern
-from evoprune.protocols import Evaluation
-from evoprune.search.algorithms import Greedy, Random
-from evoprune.search.evop import Evop, EvopCorrected
-from evoprune.search.evopress import OnePlusLambda
-from evoprune.search.loop import Budget, Progress, search
-from evoprune.search.problem import Problem
-from evoprune.search.surrogate import SurrogateNsga2
-from evoprune.space import Site, Space
+from evoprune.searching.algorithms import Random
+from evoprune.searching.budget import Budget
+from evoprune.searching.evop import Evop, EvopCorrected
+from evoprune.searching.evopress import OnePlusLambda
+from evoprune.searching.greedy import Greedy
+from evoprune.searching.loop import Progress, search
+from evoprune.searching.problem import Problem
+from evoprune.searching.surrogate import SurrogateNsga2
 from evoprune.testing.synthetic import Harm
 
 SIZES = ((22, 3), (22, 5), (32, 4), (32, 7))

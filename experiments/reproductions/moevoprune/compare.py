@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from evoprune.config import load_config
-from evoprune.console import Console
-from evoprune.front import Front, super_front
-from evoprune.search.algorithms import MoEvoPrune, Nsga2, Random
-from evoprune.search.loop import Budget, box, search
+from evoprune.config.schema import load_config
+from evoprune.folder.front import Front, super_front
+from evoprune.progress.console import Console
+from evoprune.searching.algorithms import MoEvoPrune, Nsga2, Random
+from evoprune.searching.budget import Budget
+from evoprune.searching.loop import box, search
 from evoprune.session import Session, open_session
 from evoprune.summary import volume
 

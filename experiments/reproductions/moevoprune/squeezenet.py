@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from evoprune.registry import BACKBONES
+from evoprune.core.registry import BACKBONES
 
 MEANS = (104.0, 117.0, 123.0)
 # Squeeze and expand widths of the eight fire modules, and where the network pools.

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from evoprune.core.genes import GeneSpec, build_space
+from evoprune.core.space import Space
 from evoprune.data.examples import Examples, Pass
 from evoprune.export.head import HeadSubject
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.families.sparse_head.network import HeadNetwork
-from evoprune.genes import GeneSpec, build_space
-from evoprune.space import Space
 
 BOTH = [GeneSpec("features", bits=True), GeneSpec("neurons", bits=True)]
 

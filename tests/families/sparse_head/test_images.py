@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
+from evoprune.core.errors import DataError
 from evoprune.data.images import FRACTIONS, LabelledImages, digits, npz, patches, split
-from evoprune.errors import DataError
 
 
 def no_label(images):

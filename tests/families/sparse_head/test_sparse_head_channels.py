@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoprune.core.genes import GeneSpec, build_space
 from evoprune.export.head import HeadSubject, build
 from evoprune.families.flops import executed_flops
 from evoprune.families.sparse_head.channels import Channels, analyse, cut
@@ -16,7 +17,6 @@ from evoprune.families.sparse_head.family import SparseHead
 from evoprune.families.sparse_head.graph import Graph, trace
 from evoprune.families.sparse_head.heads import one_thread
 from evoprune.families.sparse_head.modeling_head import PrunedNetwork
-from evoprune.genes import GeneSpec, build_space
 from tests.families.sparse_head.backbones import (
     TRACED,
     Attending,

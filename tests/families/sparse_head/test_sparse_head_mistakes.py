@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from evoprune.core.errors import ConfigError, ModelError
+from evoprune.core.pattern import Bits
 from evoprune.data.examples import Examples, Pass
-from evoprune.errors import ConfigError, ModelError
 from evoprune.families.sparse_head import runner as runner_module
 from evoprune.families.sparse_head.family import SparseHead
 from evoprune.families.sparse_head.heads import Architecture, Masks
 from evoprune.families.sparse_head.network import HeadNetwork
-from evoprune.families.sparse_head.recipe import Recipe, fit_recipe
-from evoprune.pattern import Bits
+from evoprune.families.sparse_head.recipe import HeadRecipe, fit_recipe
 from evoprune.tasks.classification import Classification
 
 
@@ -98,4 +98,4 @@ def test_a_training_without_a_finite_loss_is_no_head():
     features, labels = np.full((8, 3), np.nan), np.arange(8) % 2
     masks, architecture = Masks(np.ones((1, 3), bool)), Architecture(3, (4,), 2)
     with pytest.raises(FloatingPointError, match="finite"):
-        fit_recipe(features, labels, masks, architecture, Recipe(max_epochs=3))
+        fit_recipe(features, labels, masks, architecture, HeadRecipe(max_epochs=3))

@@ -6,7 +6,7 @@ import torch
 
 from evoprune.families.sparse_head.fit import fit, logits
 from evoprune.families.sparse_head.heads import Architecture, Masks, gathered, initial, kept
-from evoprune.families.sparse_head.recipe import Recipe, fit_recipe, train
+from evoprune.families.sparse_head.recipe import HeadRecipe, fit_recipe, train
 
 ARCHITECTURE = Architecture(6, (8,), 2)
 WHOLE = Masks(np.ones((1, 6), bool))
@@ -26,7 +26,7 @@ def whole_keep():
 
 
 def test_it_stops_once_the_loss_no_longer_falls(data):
-    recipe = Recipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=200)
+    recipe = HeadRecipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=200)
     trained = train(*data, whole_keep(), ARCHITECTURE, recipe)
 
     assert len(trained.losses) == trained.best + 1 + recipe.patience < 200
@@ -35,9 +35,9 @@ def test_it_stops_once_the_loss_no_longer_falls(data):
 
 
 def test_it_restores_the_best_epoch(data):
-    recipe = Recipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=200)
+    recipe = HeadRecipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=200)
     stopped = train(*data, whole_keep(), ARCHITECTURE, recipe)
-    exact = Recipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=stopped.best + 1)
+    exact = HeadRecipe(lr=0.05, min_delta=0.02, patience=4, max_epochs=stopped.best + 1)
     again = train(*data, whole_keep(), ARCHITECTURE, exact)
 
     for name, tensor in stopped.state.items():
@@ -45,12 +45,12 @@ def test_it_restores_the_best_epoch(data):
 
 
 def test_it_ends_at_the_last_epoch(data):
-    assert len(train(*data, whole_keep(), ARCHITECTURE, Recipe(max_epochs=3)).losses) == 3
+    assert len(train(*data, whole_keep(), ARCHITECTURE, HeadRecipe(max_epochs=3)).losses) == 3
 
 
 def test_a_step_is_that_of_torch_with_keras_nesterov(data):
     features, labels = data
-    recipe = Recipe(batch_size=70, max_epochs=5, decay=0.0, lr=0.01)
+    recipe = HeadRecipe(batch_size=70, max_epochs=5, decay=0.0, lr=0.01)
     ours = train(features, labels, whole_keep(), ARCHITECTURE, recipe).losses
 
     x, y = torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
@@ -72,7 +72,7 @@ def test_a_step_is_that_of_torch_with_keras_nesterov(data):
 def test_a_candidate_does_not_depend_on_its_batch_or_on_masked_features(data):
     features, labels = data
     masks = Masks(np.array([[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 0, 0]], bool))
-    recipe = Recipe(max_epochs=4)
+    recipe = HeadRecipe(max_epochs=4)
     both = logits(fit_recipe(features, labels, masks, ARCHITECTURE, recipe), features)
     spoilt = np.where(masks.features[1], features, 1e6)
     alone = fit_recipe(spoilt, labels, Masks(masks.features[1:]), ARCHITECTURE, recipe)
@@ -82,5 +82,5 @@ def test_a_candidate_does_not_depend_on_its_batch_or_on_masked_features(data):
 
 def test_both_fits_solve_two_blobs(data):
     deep = Architecture(6, (8, 8), 2)
-    for fitted in (fit(*data, WHOLE, deep), fit_recipe(*data, WHOLE, deep, Recipe(lr=0.02))):
+    for fitted in (fit(*data, WHOLE, deep), fit_recipe(*data, WHOLE, deep, HeadRecipe(lr=0.02))):
         assert (logits(fitted, data[0])[0].argmax(1) == data[1]).mean() > 0.95

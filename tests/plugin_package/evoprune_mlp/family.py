@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from evoprune.costs import CostTable, Part, Row, fixed, of_site
+from evoprune.core.costs import CostTable, Extent, Row, fixed, of_site
+from evoprune.core.errors import ModelError
+from evoprune.core.metrics import Table
+from evoprune.core.pattern import Option
+from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.image_pool import ImagePool
-from evoprune.errors import ModelError
 from evoprune.evaluation.realise import Realiser
 from evoprune.families.stages import batches
-from evoprune.metrics import Table
-from evoprune.pattern import Option
-from evoprune.space import Site
 from evoprune.tasks.outputs import Outputs
 
 
@@ -106,7 +106,7 @@ class Mlp:
         for i, part in enumerate(model[::2]):
             last = 2 * i == len(model) - 1
             width = part.out_features
-            after: tuple[Part, ...] = fixed(width) if last else of_site(f"layers.{i}", width)
+            after: tuple[Extent, ...] = fixed(width) if last else of_site(f"layers.{i}", width)
             weights = {"params": 1.0, "bytes": float(size)}
             multiplied = {**weights, "flops": 2.0}
             rows.append(Row(f"{2 * i}.weight", (after, before), weights=multiplied))

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from evoprune.metrics import Table
+from evoprune.core.metrics import Table
 
 
 @dataclass(frozen=True)

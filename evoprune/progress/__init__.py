@@ -1,0 +1,1 @@
+"""During a search: what is left of it, and who is told."""
