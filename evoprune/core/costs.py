@@ -45,6 +45,7 @@ class Row:
         gates: sites that must be alive for the row to exist.
         weights: for each cost metric what one entry costs: ``{"params": 1, "flops": 2}``.
         tensor: whether the row is a tensor of the state dict.
+        reads: the axis of a weight that meets the inputs: 1 in ``nn.Linear`` (out, in).
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     gates: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     tensor: bool = True
+    reads: int = 1
 
     @property
     def prunable(self) -> bool:

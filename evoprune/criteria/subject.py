@@ -38,12 +38,12 @@ class Subject:
 
         Args:
             site: its name.
-            reading: only those that read the units (the site stands on their axis 1).
+            reading: only those that read the units (the site stands on the axis that reads).
         """
         found = []
         for row in self.table.tensors():
             axes = [i for i, dim in enumerate(row.dims) if any(p.site == site for p in dim)]
-            if axes and (not reading or axes == [1]):
+            if axes and (not reading or (axes == [row.reads] and len(row.dims) > 1)):
                 found.append(row)
         return found
 

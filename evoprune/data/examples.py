@@ -1,6 +1,6 @@
 """The examples of a split as the workers read them: one safetensors file, mapped, never copied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,13 +67,22 @@ class Examples:
         """Tokens (or images) of all passes together."""
         return sum(int(one.sizes.sum()) for one in self.passes.values())
 
-    def first(self, n: int) -> "Examples":
-        """Returns a rung: the first ``n`` examples, and the same share of every other pass."""
+    def counts(self, n: int) -> dict[str, int]:
+        """Returns how many examples of each pass the rung of ``n`` examples has: equal shares."""
         share = n / len(self)
-        counts = {
+        return {
             name: n if name == "clean" else int(np.ceil(share * len(one)))
             for name, one in self.passes.items()
         }
+
+    def boundaries(self, rungs: Sequence[int]) -> dict[str, list[int]]:
+        """Returns by pass where rungs of so many examples end."""
+        ends = [self.counts(n) for n in rungs]
+        return {name: [end[name] for end in ends] for name in self.passes}
+
+    def first(self, n: int) -> "Examples":
+        """Returns a rung: the first ``n`` examples, and the same share of every other pass."""
+        counts = self.counts(n)
         return Examples(
             {name: one.first(counts[name]) for name, one in self.passes.items()},
             {name: table.take(np.arange(counts[name])) for name, table in self.dense.items()},

@@ -35,6 +35,11 @@ class TextPool:
         return len(self.keys)
 
     @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What networks and tasks read, each (N, …)."""
+        return {"tokens": self.tokens, "lengths": self.lengths}
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of tokens and lengths, in hexadecimal."""
         shape = repr(self.tokens.shape).encode()

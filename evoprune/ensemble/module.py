@@ -299,7 +299,7 @@ class LanguageEnsemble(_Combined):
         rows = []
         for i, tokens in enumerate(input_ids):
             own = tokens if mask is None else tokens[mask[i].bool()]
-            rows.append(forward(stages, own[None])[0].double().mean(dim=0))
+            rows.append(forward(stages, {"tokens": own[None]})[0].double().mean(dim=0))
         return self._clusters(None, torch.stack(rows))
 
     @torch.no_grad()

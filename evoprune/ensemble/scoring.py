@@ -11,7 +11,7 @@ from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples
 from evoprune.ensemble.mixture import Mixture
 from evoprune.evaluation.runner import Runner, Tables
-from evoprune.tasks.outputs import Outputs
+from evoprune.tasks.outputs import PatternLogits
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,9 @@ def score(stand: Stand, mixtures: Mapping[str, Mixture]) -> dict[str, Tables]:
     }
 
 
-def _columns(task: Any, block: Outputs, answer: "torch.Tensor") -> Iterable[tuple[str, np.ndarray]]:
+def _columns(
+    task: Any, block: PatternLogits, answer: "torch.Tensor"
+) -> Iterable[tuple[str, np.ndarray]]:
     """Yields the columns of a mixture's answer (M, C) at a block's positions, each (M,)."""
     found = {name: v.double().cpu().numpy() for name, v in task.scores(answer, block.known).items()}
     yield from found.items()

@@ -14,12 +14,13 @@ import numpy as np
 from evoprune.config.schema import Config
 from evoprune.core.errors import ModelError, RunFolderError, unwritable
 from evoprune.core.files import replacing
+from evoprune.core.networks import Batch
 from evoprune.core.protocols import Hints
 from evoprune.core.space import Site, Space
 from evoprune.data.examples import Examples
 from evoprune.evaluation.rank import scored, subject_of
 from evoprune.families.load import read_placed
-from evoprune.families.stages import NO_SITES, token_batches
+from evoprune.families.stages import NO_SITES, micro_batches, real_positions
 
 if TYPE_CHECKING:
     import torch
@@ -86,10 +87,9 @@ def measured(stages: Any, sites: Sequence[Site], examples: Examples, device: str
     import torch
 
     found = _Sums(parts_of(sites, stages.n_blocks))
-    clean = examples.clean.arrays
     with torch.inference_mode():
-        for rows, tokens in token_batches(clean["tokens"], device):
-            found.add(stages, tokens, clean["lengths"][rows])
+        for _, batch in micro_batches(stages, examples.clean.arrays, device):
+            found.add(stages, batch)
     return found.hints()
 
 
@@ -103,14 +103,11 @@ class _Sums:
         self._similarity = np.zeros((len(self._order), len(self._order)))
         self._positions = self._examples = 0
 
-    def add(self, stages: Any, tokens: "torch.Tensor", lengths: np.ndarray) -> None:
-        """Runs a micro-batch of tokens (B, T) of which so many positions are real (B,)."""
-        import torch
-
-        real = torch.arange(tokens.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
-        real = real.to(tokens.device)
-        grams: list[list[np.ndarray]] = [[] for _ in lengths]  # by example, then by part
-        state = stages.embed(tokens)
+    def add(self, stages: Any, batch: Batch) -> None:
+        """Runs a micro-batch."""
+        state = stages.begin(batch)
+        real = real_positions(batch, _hidden(state))  # (B, T)
+        grams: list[list[np.ndarray]] = [[] for _ in real]  # by example, then by part
         for index, (block, parts) in enumerate(self._parts.items()):
             entered = _hidden(state)
             for part in parts:
@@ -118,11 +115,11 @@ class _Sums:
                 others = frozenset(parts) - {part} if len(parts) > 1 else NO_SITES
                 state = stages.block(index, state, others)
                 self._cosines[part] += _cosine(before, _hidden(state), real)
-                for example, length in enumerate(lengths):
-                    grams[example].append(_gram(_hidden(state)[example], int(length)))
+                for example, here in enumerate(real):
+                    grams[example].append(_gram(_hidden(state)[example][here]))
             if parts != (block,):
                 self._cosines[block] += _cosine(entered, _hidden(state), real)
-        self._positions += int(lengths.sum())
+        self._positions += int(real.sum())
         for found in grams:
             self._compare(np.stack(found))
 
@@ -165,8 +162,9 @@ def _cosine(before: "torch.Tensor", after: "torch.Tensor", real: "torch.Tensor")
     return float(torch.nn.functional.cosine_similarity(*pairs, dim=-1, eps=1e-30).sum())
 
 
-def _gram(states: "torch.Tensor", length: int) -> np.ndarray:
+def _gram(states: "torch.Tensor") -> np.ndarray:
     """Returns the Gram matrix of an example's centred states (T, H), flat (n·n,)."""
+    length = len(states)
     at = np.unique(np.linspace(0, length - 1, min(length, CKA_POSITIONS)).round().astype(np.int64))
     rows = states[at.tolist()].double()
     rows = rows - rows.mean(dim=0)

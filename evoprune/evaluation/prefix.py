@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from evoprune.core.networks import Batch, Stages
 from evoprune.core.pattern import Option, Pattern
 from evoprune.core.space import Space
 
@@ -121,33 +122,32 @@ class Prefixes:
         asked: blocks that would have been, had every pattern begun at the start.
     """
 
-    def __init__(self, stages: Any, bound: int) -> None:
+    def __init__(self, stages: Stages, bound: int) -> None:
         self.stages, self.bound = stages, bound
         self.executed = self.asked = 0
-        # By the content of its tokens, so that a state never answers for another text.
-        self._shelves: OrderedDict[tuple[bytes, torch.Size], Shelf] = OrderedDict()
+        # By the content of what it reads, so that a state never answers for another text or mask.
+        self._shelves: OrderedDict[bytes, Shelf] = OrderedDict()
 
     @property
     def bytes(self) -> int:
         """What the kept states take."""
         return sum(shelf.bytes for shelf in self._shelves.values())
 
-    def walk(self, tokens: "torch.Tensor", among: int) -> "Walk":
+    def walk(self, batch: Batch, among: int) -> "Walk":
         """Returns a walk over one micro-batch.
 
         Args:
-            tokens: (B, T).
+            batch: what the network reads of it.
             among: how many micro-batches share the bound.
         """
-        content = hashlib.blake2b(tokens.cpu().numpy().tobytes(), digest_size=16).digest()
-        key = (content, tokens.shape)
+        key = content_of({name: batch[name] for name in self.stages.inputs if name in batch})
         shelf = self._shelves[key] = self._shelves.pop(key, Shelf())
         shelf.bound = self.bound // among
         shelf.fit()
         # Those of other texts go first; this one may then fill its share.
         while self.bytes - shelf.bytes + shelf.bound > self.bound and len(self._shelves) > 1:
             self._shelves.popitem(last=False)
-        return Walk(self, tokens, shelf)
+        return Walk(self, batch, shelf)
 
 
 class Walk:
@@ -155,18 +155,18 @@ class Walk:
 
     Args:
         owner: counts what is run.
-        tokens: (B, T).
+        batch: what the network reads.
         shelf: what is kept of this micro-batch.
     """
 
-    def __init__(self, owner: Prefixes, tokens: "torch.Tensor", shelf: Shelf) -> None:
-        self._owner, self._tokens, self._shelf = owner, tokens, shelf
+    def __init__(self, owner: Prefixes, batch: Batch, shelf: Shelf) -> None:
+        self._owner, self._batch, self._shelf = owner, batch, shelf
         self._path: Path = ()
         # After the embedding and after each block of the path; None where a leap left it open.
         self._along: list[Reached | None] = []
 
     def features(self, path: Path, dropped: Collection[str], shared: int) -> "torch.Tensor":
-        """Returns what the head reads of a pattern (B, T, H).
+        """Returns what the head reads of a pattern, (B, T, H) or (B, H).
 
         Args:
             path: what the pattern does to each block; it is realised in the network now.
@@ -200,13 +200,22 @@ class Walk:
                 self._along += [*[None] * (depth - 1 - here), kept]
                 break
         if not self._along:
-            start = Reached(self._owner.stages.embed(self._tokens), 0)
+            start = Reached(self._owner.stages.begin(self._batch), 0)
             self._along = [start]
             self._shelf.add((), start)
         self._path = path[: len(self._along) - 1]
         at = self._along[-1]
         assert at is not None  # the last is never open
         return at
+
+
+def content_of(batch: Batch) -> bytes:
+    """Returns a digest of tensors: their names, types, shapes and values."""
+    whole = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(batch.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.cpu().contiguous().numpy().tobytes())
+    return whole.digest()
 
 
 def size_of(state: Any) -> int:

@@ -32,7 +32,7 @@ from evoprune.data.memory import IN_MEMORY
 from evoprune.evaluation.live import NOTHING, Live
 from evoprune.evaluation.rank import rank
 from evoprune.evaluation.rank import save as save_ranks
-from evoprune.evaluation.runner import Runner
+from evoprune.evaluation.runner import NO_BOUNDARIES, Boundaries, Runner
 from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import open_network, read_placed
 from evoprune.families.placement import is_streamed
@@ -192,7 +192,7 @@ def look(config: Config) -> Look:
         runner = _base_runner(config, opened, Path(scratch))
         groups = calibrated.clusters.labels
         examples = opened.family.examples(opened.model, pool, groups, config.model.device)
-        table = _dense(runner, examples, ()).dense["clean"]
+        table = _dense(runner, examples).dense["clean"]
     return Look(calibrated, pool, opened.processor, table.columns["nll"] / table.columns["n"])
 
 
@@ -282,9 +282,9 @@ def _write(
     save(folder.calibration, calibrated.selection, calibrated.clusters, labels)
     centroids = np.ascontiguousarray(calibrated.clusters.centroids)
     save_file({"centroids": centroids}, folder.calibration / "centroids.safetensors")
-    rungs = tuple(rung.samples for rung in config.rungs)
     for split, examples in bare.items():
-        scored = _dense(runner, examples, rungs if split == "search" else ())
+        rungs = config.rungs if split == "search" else ()
+        scored = _dense(runner, examples, examples.boundaries([rung.samples for rung in rungs]))
         _check_finite(scored, split)
         if hasattr(opened.task, "zero"):
             stages = getattr(runner, "stages", None)
@@ -305,11 +305,11 @@ def _write_thin(
     Each example has one offset, drawn by its place: the positions are the same for every pattern.
     """
     offsets = np.random.default_rng([config.calibration.seed, 7]).random(len(examples))
-    clean, rungs = examples.clean, tuple(rung.samples for rung in config.rungs)
+    clean, ends = examples.clean, examples.boundaries([rung.samples for rung in config.rungs])
     for count in sorted({rung.positions_per_example or 0 for rung in config.rungs} - {0}):
         chosen = Pass(task.spaced(clean.arrays, count, offsets), clean.groups, clean.sizes)
         thin = examples.scored_at(Examples({"clean": chosen}))
-        outcome = _dense_tables(runner, thin, rungs)
+        outcome = _dense_tables(runner, thin, ends)
         Examples({"clean": chosen}, {"clean": outcome["clean"]}).save(
             folder.calibration / thin_file(count)
         )
@@ -333,23 +333,23 @@ def _base_runner(config: Config, opened: Opened, folder: Path) -> Runner:
     return make_runner(family, base, opened.task, table, settings.device, boundary_bytes=bound)
 
 
-def _dense(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> Examples:
+def _dense(runner: Runner, examples: Examples, ends: Boundaries = NO_BOUNDARIES) -> Examples:
     """Returns the examples with the dense network's reference and tables.
 
     Raises:
         ModelError: the dense network fails.
     """
-    examples = runner.reference(examples, rungs)
-    return replace(examples, dense=_dense_tables(runner, examples, rungs))
+    examples = runner.reference(examples, ends)
+    return replace(examples, dense=_dense_tables(runner, examples, ends))
 
 
-def _dense_tables(runner: Runner, examples: Examples, rungs: tuple[int, ...]) -> dict[str, Table]:
+def _dense_tables(runner: Runner, examples: Examples, ends: Boundaries) -> dict[str, Table]:
     """Returns the tables of the dense network.
 
     Raises:
         ModelError: the dense network fails.
     """
-    outcome = runner.tables([{}], examples, rungs)[0]
+    outcome = runner.tables([{}], examples, ends)[0]
     if isinstance(outcome, Exception):
         raise ModelError(
             f"The dense network fails: {type(outcome).__name__}: {outcome}.",

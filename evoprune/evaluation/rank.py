@@ -11,13 +11,14 @@ from evoprune.config.parts import build
 from evoprune.config.schema import Config
 from evoprune.core.costs import CostTable
 from evoprune.core.errors import ModelError
+from evoprune.core.networks import HeadOutputs
 from evoprune.core.pattern import Keep
 from evoprune.core.registry import ADAPTS, CRITERIA, TASKS
 from evoprune.core.space import Site, Space
 from evoprune.criteria.rank import permute
 from evoprune.criteria.subject import Subject, orders
 from evoprune.data.examples import Examples
-from evoprune.families.stages import forward, token_batches
+from evoprune.families.stages import forward, micro_batches, real_positions
 
 if TYPE_CHECKING:
     import torch
@@ -107,15 +108,13 @@ def subject_of(
 
 def _runs(task: Any, device: str, family: Any, model: Any, examples: Examples) -> Any:
     """Returns a function that runs the dense model over the examples, batch after batch."""
-    import torch
 
     def run() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-        clean, stages = examples.clean.arrays, family.stages(model)
-        for rows, tokens in token_batches(clean["tokens"], device):
-            lengths = torch.from_numpy(clean["lengths"][rows]).to(device)
-            features = forward(stages, tokens)
-            real = torch.arange(tokens.shape[1], device=device)[None, :] < lengths[:, None]
-            yield task.loss(stages, features, tokens, lengths), real
+        stages = family.stages(model)
+        for _, batch in micro_batches(stages, examples.clean.arrays, device):
+            features = forward(stages, batch)
+            real = real_positions(batch, features)
+            yield task.loss(HeadOutputs(stages, features), batch), real
 
     return run
 

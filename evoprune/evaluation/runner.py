@@ -6,17 +6,20 @@ a runner of its own (``family.runner``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from evoprune.core.metrics import Table
+from evoprune.core.networks import Batch, Columns, HeadOutputs, Stages
 from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.evaluation.prefix import Path, Prefixes, alike, in_prefix_order, path_of
 from evoprune.evaluation.realise import Realiser
-from evoprune.families.stages import batches, embed, forward, token_batches
-from evoprune.tasks.outputs import Outputs
+from evoprune.families.stages import batch_of, batches, embed, forward, micro_batches
+from evoprune.tasks.outputs import PatternLogits
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 Tables = dict[str, Table]
 
 
+# By pass, the sizes of rungs; no micro-batch may cross them.
+Boundaries = Mapping[str, Sequence[int]]
+NO_BOUNDARIES: Boundaries = MappingProxyType({})
 # Patterns that run over one micro-batch before the next.
 AT_ONCE = 16
 # Logits held at once for several patterns together, and the least positions.
@@ -44,7 +50,7 @@ class Runner(Protocol):
     shared: tuple[str, ...]
     frozen: tuple[str, ...]
 
-    def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
+    def reference(self, examples: Examples, boundaries: Boundaries = NO_BOUNDARIES) -> Examples:
         """Returns the examples with what the task keeps of the dense model's outputs."""
         ...
 
@@ -52,20 +58,20 @@ class Runner(Protocol):
         self,
         options: Sequence[Mapping[str, Option]],
         examples: Examples,
-        boundaries: Sequence[int] = (),
+        boundaries: Boundaries = NO_BOUNDARIES,
     ) -> list[Tables | Exception]:
         """Returns the tables of each pattern, or the exception that it raised.
 
         Args:
             options: for each pattern the options of the sites that are not whole.
             examples: what to read.
-            boundaries: sizes of rungs, which no micro-batch may cross.
+            boundaries: sizes of rungs by pass, which no micro-batch may cross.
         """
         ...
 
     def outputs(
         self, options: Sequence[Mapping[str, Option]], examples: Examples
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PatternLogits]:
         """Yields the logits of all patterns, block by block, so that memory is bounded."""
         ...
 
@@ -91,7 +97,7 @@ class StagedRunner:
 
     def __init__(
         self,
-        stages: Any,
+        stages: Stages,
         task: Any,
         realiser: Realiser,
         device: str = "cpu",
@@ -101,28 +107,28 @@ class StagedRunner:
         self.prefixes = Prefixes(stages, boundary_bytes)
         self.batch = AT_ONCE if boundary_bytes else 1
 
-    def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
+    def reference(self, examples: Examples, boundaries: Boundaries = NO_BOUNDARIES) -> Examples:
         """Returns the examples with the task's reference of the dense model."""
         import torch
 
-        clean = examples.clean
-        pieces: dict[str, list[np.ndarray]] = {}
+        passes = {}
         with torch.inference_mode():
-            for rows, batch in token_batches(clean.arrays["tokens"], self.device, boundaries):
-                lengths = torch.from_numpy(clean.arrays["lengths"][rows])
-                mask = self.task.positions(batch.cpu(), lengths)
-                features = forward(self.stages, batch)
-                found = self.task.reference(self.stages, features, mask.to(self.device))
-                for name, value in found.items():
-                    pieces.setdefault(name, []).append(value)
-        more = {name: np.concatenate(values) for name, values in pieces.items()}
-        return Examples({**examples.passes, "clean": clean.with_arrays(more)}, examples.dense)
+            for name, one in examples.passes.items():
+                pieces: dict[str, list[np.ndarray]] = {}
+                ends = boundaries.get(name, ())
+                for _, batch in micro_batches(self.stages, one.arrays, self.device, ends):
+                    outputs = HeadOutputs(self.stages, forward(self.stages, batch))
+                    for column, value in self.task.reference(outputs, batch).items():
+                        pieces.setdefault(column, []).append(value)
+                more = {column: np.concatenate(values) for column, values in pieces.items()}
+                passes[name] = one.with_arrays(more)
+        return Examples(passes, examples.dense)
 
     def tables(
         self,
         options: Sequence[Mapping[str, Option]],
         examples: Examples,
-        boundaries: Sequence[int] = (),
+        boundaries: Boundaries = NO_BOUNDARIES,
     ) -> list[Tables | Exception]:
         """Returns the tables of each pattern, or the exception that it raised.
 
@@ -131,34 +137,30 @@ class StagedRunner:
         """
         import torch
 
-        clean, paths = examples.clean, self._paths(options)
-        order = alike(paths, in_prefix_order(paths))
-        pieces: list[dict[str, list[np.ndarray]]] = [{} for _ in options]
-        errors: dict[int, Exception] = {}
-        slices = batches(len(clean), clean.arrays["tokens"].shape[1], boundaries)
+        asked = Asked.of(options, self._paths(options))
         with torch.inference_mode():
-            for rows in slices:
-                batch = self._batch(clean, rows)
-                walk = self.prefixes.walk(batch["tokens"], len(slices))
-                for i, shared in order:
-                    if i in errors:
-                        continue
-                    try:
-                        with self.realiser.apply(options[i]) as realised:
-                            features = walk.features(paths[i], realised.dropped, shared)
-                            found = self.task.measure(self.stages, features, batch)
-                    except Exception as error:  # whatever a model, a task or a plug-in may raise
-                        errors[i] = error
-                        continue
-                    for name, column in found.items():
-                        pieces[i].setdefault(name, []).append(column)
-        return [errors.get(i) or table_of(found, clean.groups) for i, found in enumerate(pieces)]
+            for name, one in examples.passes.items():
+                self._run(asked, name, one, boundaries.get(name, ()))
+        return asked.tables(examples)
 
-    def _batch(self, one: Pass, rows: slice) -> dict[str, "torch.Tensor"]:
-        """Returns a micro-batch of a pass, on the device."""
-        import torch
-
-        return {n: torch.from_numpy(a[rows]).to(self.device) for n, a in one.arrays.items()}
+    def _run(self, asked: "Asked", name: str, one: Pass, ends: Sequence[int]) -> None:
+        """Runs all patterns over one pass."""
+        order = alike(asked.paths, in_prefix_order(asked.paths))
+        slices = batches(len(one), self.stages.positions(one.arrays), ends)
+        for rows in slices:
+            batch = batch_of(one.arrays, rows, self.device)
+            walk = self.prefixes.walk(batch, len(slices))
+            for i, shared in order:
+                if i in asked.errors:
+                    continue
+                try:
+                    with self.realiser.apply(asked.options[i]) as realised:
+                        features = walk.features(asked.paths[i], realised.dropped, shared)
+                        found = self.task.measure(HeadOutputs(self.stages, features), batch)
+                except Exception as error:  # whatever a model, a task or a plug-in may raise
+                    asked.errors[i] = error
+                    continue
+                asked.add(i, name, found)
 
     def _paths(self, options: Sequence[Mapping[str, Option]]) -> list[Path]:
         """Returns what each pattern does to each block, by which beginnings are compared."""
@@ -167,7 +169,7 @@ class StagedRunner:
 
     def outputs(
         self, options: Sequence[Mapping[str, Option]], examples: Examples
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PatternLogits]:
         """Yields the logits of all patterns, some positions at a time.
 
         Every pattern runs through its blocks on one micro-batch, whose features are kept; the
@@ -175,29 +177,29 @@ class StagedRunner:
         """
         import torch
 
-        clean = examples.clean
         size = OUTPUTS_AT_ONCE // max(1, len(options) * int(self.stages.vocabulary))
-        for rows in batches(len(clean), clean.arrays["tokens"].shape[1]):
-            batch = self._batch(clean, rows)
-            mask, known = self.task.known(batch)
-            features = [one[:, :-1][mask] for one in self._features(options, batch["tokens"])]
-            at = mask.nonzero()[:, 0].cpu() + rows.start
-            for part in torch.arange(len(at)).split(max(MIN_POSITIONS, size)):
-                here = slice(int(part[0]), int(part[-1]) + 1)
-                logits = torch.stack([self.stages.logits(one[here]) for one in features])
-                kind = torch.promote_types(logits.dtype, torch.float32)
-                some = {name: value[here] for name, value in known.items()}
-                yield Outputs("clean", at[here], logits.to(kind), some)
+        for name, one in examples.passes.items():
+            for rows in batches(len(one), self.stages.positions(one.arrays)):
+                batch = batch_of(one.arrays, rows, self.device)
+                where, known = self.task.known(batch)
+                features = [one[where] for one in self._features(options, batch)]  # (M, H) each
+                at = where[0].cpu() + rows.start
+                for part in torch.arange(len(at)).split(max(MIN_POSITIONS, size)):
+                    here = slice(int(part[0]), int(part[-1]) + 1)
+                    logits = torch.stack([self.stages.logits(some[here]) for some in features])
+                    kind = torch.promote_types(logits.dtype, torch.float32)
+                    scored = {column: value[here] for column, value in known.items()}
+                    yield PatternLogits(name, at[here], logits.to(kind), scored)
 
     def _features(
-        self, options: Sequence[Mapping[str, Option]], tokens: "torch.Tensor"
+        self, options: Sequence[Mapping[str, Option]], batch: Batch
     ) -> list["torch.Tensor"]:
-        """Returns what the head reads of each pattern (B, T, H)."""
+        """Returns what the head reads of each pattern, (B, T, H) or (B, H)."""
         import torch
 
         found: dict[int, torch.Tensor] = {}
         paths = self._paths(options)
-        walk = self.prefixes.walk(tokens, 1)
+        walk = self.prefixes.walk(batch, 1)
         with torch.no_grad():
             for i, shared in alike(paths, in_prefix_order(paths)):
                 with self.realiser.apply(options[i]) as realised:
@@ -206,10 +208,48 @@ class StagedRunner:
 
     def embedding(self, one: Pass) -> np.ndarray:
         """Returns the dense model's mean-pooled features (N, H)."""
-        return embed(self.stages, one.arrays["tokens"], one.arrays["lengths"], self.device)
+        return embed(self.stages, one.arrays, self.device)
 
 
-def table_of(pieces: Mapping[str, Sequence[np.ndarray]], groups: np.ndarray) -> Tables:
-    """Returns the tables of a pattern from its columns by micro-batch."""
-    columns = {name: np.concatenate(values) for name, values in sorted(pieces.items())}
-    return {"clean": Table(columns, groups)}
+@dataclass
+class Asked:
+    """Patterns while they are measured.
+
+    Attributes:
+        options: of each pattern the sites that are not whole.
+        paths: what each does to each block.
+        pieces: the columns measured of each so far, by pass and name, a piece a micro-batch.
+        errors: what a pattern raised.
+    """
+
+    options: Sequence[Mapping[str, Option]]
+    paths: Sequence[Path]
+    pieces: list[dict[str, dict[str, list[np.ndarray]]]]
+    errors: dict[int, Exception] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Sequence[Mapping[str, Option]], paths: Sequence[Path]) -> "Asked":
+        """Returns patterns of which nothing is measured yet."""
+        return cls(options, paths, [{} for _ in options])
+
+    def add(self, i: int, name: str, columns: Columns) -> None:
+        """Takes in what a micro-batch of a pass says of a pattern."""
+        pieces = self.pieces[i].setdefault(name, {})
+        for column, values in columns.items():
+            pieces.setdefault(column, []).append(values)
+
+    def tables(self, examples: Examples) -> list[Tables | Exception]:
+        """Returns the tables of each pattern, or the exception that it raised."""
+        return [
+            self.errors.get(i)
+            or {
+                name: table_of(pieces.get(name, {}), one.groups)
+                for name, one in examples.passes.items()
+            }
+            for i, pieces in enumerate(self.pieces)
+        ]
+
+
+def table_of(pieces: Mapping[str, Sequence[np.ndarray]], groups: np.ndarray) -> Table:
+    """Returns a table from its columns by micro-batch."""
+    return Table({name: np.concatenate(found) for name, found in sorted(pieces.items())}, groups)

@@ -7,43 +7,21 @@ so values are the same to the last bit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from evoprune.core.errors import ModelError
+from evoprune.core.networks import Batch, HeadOutputs, Stages
 from evoprune.core.pattern import Option
-from evoprune.data.examples import Examples
+from evoprune.data.examples import Pass
 from evoprune.evaluation.prefix import Path, in_prefix_order, size_of
 from evoprune.evaluation.realise import Realiser
-from evoprune.evaluation.runner import StagedRunner, Tables, table_of
+from evoprune.evaluation.runner import Asked, StagedRunner
 from evoprune.families.placement import visiting
-from evoprune.families.stages import batches
-
-if TYPE_CHECKING:
-    import torch
+from evoprune.families.stages import batch_of, batches
 
 # Patterns that are given at once; the states of all of them are bounded, not their number.
 AT_ONCE = 256
-
-
-@dataclass
-class _Asked:
-    """A request while it is measured.
-
-    Attributes:
-        options: of each pattern the sites that are not whole.
-        paths: what each does to each block.
-        pieces: the columns measured of each so far, by micro-batch.
-        errors: what a pattern raised.
-    """
-
-    options: Sequence[Mapping[str, Option]]
-    paths: Sequence[Path]
-    pieces: list[dict[str, list[np.ndarray]]]
-    errors: dict[int, Exception] = field(default_factory=dict)
 
 
 class StreamedRunner(StagedRunner):
@@ -68,7 +46,7 @@ class StreamedRunner(StagedRunner):
 
     def __init__(
         self,
-        stages: Any,
+        stages: Stages,
         task: Any,
         realiser: Realiser,
         blocks: Sequence[Any],
@@ -86,39 +64,24 @@ class StreamedRunner(StagedRunner):
         self._blocks, self._bound = blocks, boundary_bytes
         self.batch, self.sweeps = AT_ONCE, 0
 
-    def tables(
-        self,
-        options: Sequence[Mapping[str, Option]],
-        examples: Examples,
-        boundaries: Sequence[int] = (),
-    ) -> list[Tables | Exception]:
-        """Returns the tables of each pattern, or the exception that it raised."""
-        import torch
-
-        clean, paths = examples.clean, self._paths(options)
-        asked = _Asked(options, paths, [{} for _ in options])
-        slices = batches(len(clean), clean.arrays["tokens"].shape[1], boundaries)
-        with torch.inference_mode():
-            for members, rows in self._groups(in_prefix_order(paths), slices, clean.arrays):
-                try:
-                    self._sweep(asked, members, [self._batch(clean, one) for one in rows])
-                except Exception as error:  # a block that does not fit, say
-                    asked.errors.update(dict.fromkeys(members, error))
-        return [
-            asked.errors.get(i) or table_of(found, clean.groups)
-            for i, found in enumerate(asked.pieces)
-        ]
+    def _run(self, asked: Asked, name: str, one: Pass, ends: Sequence[int]) -> None:
+        """Runs all patterns over one pass."""
+        slices = batches(len(one), self.stages.positions(one.arrays), ends)
+        for members, rows in self._groups(in_prefix_order(asked.paths), slices, one):
+            try:
+                many = [batch_of(one.arrays, some, self.device) for some in rows]
+                self._sweep(asked, name, members, many)
+            except Exception as error:  # a block that does not fit, say
+                asked.errors.update(dict.fromkeys(members, error))
 
     def _groups(
-        self, order: Sequence[int], slices: Sequence[slice], arrays: Mapping[str, np.ndarray]
+        self, order: Sequence[int], slices: Sequence[slice], one: Pass
     ) -> Iterator[tuple[Sequence[int], Sequence[slice]]]:
         """Yields patterns and micro-batches for one sweep each, as many as the bound lets live."""
-        import torch
-
         # The first micro-batch is the largest: only a rung's last one is shorter.
-        first = torch.from_numpy(arrays["tokens"][slices[0]]).to(self.device)
+        first = batch_of(one.arrays, slices[0], self.device)
         # One more is alive while it is made.
-        room = max(1, self._bound // max(1, size_of(self.stages.embed(first))) - 1)
+        room = max(1, self._bound // max(1, size_of(self.stages.begin(first))) - 1)
         n_rows = max(1, room // len(order))
         n_members = max(1, room // n_rows)
         for start in range(0, len(order), n_members):
@@ -127,23 +90,24 @@ class StreamedRunner(StagedRunner):
 
     def _sweep(
         self,
-        asked: _Asked,
+        asked: Asked,
+        name: str,
         members: Sequence[int],
-        many: Sequence[Mapping[str, "torch.Tensor"]],
+        many: Sequence[Batch],
     ) -> None:
         """Runs patterns on micro-batches from the first block to the head."""
         self.sweeps += 1
-        states: list[dict[Path, Any]] = [{(): self.stages.embed(one["tokens"])} for one in many]
+        states: list[dict[Path, Any]] = [{(): self.stages.begin(one)} for one in many]
         for index, block in enumerate(self._blocks):
             going = [i for i in members if i not in asked.errors]
             with visiting(block):
                 for at in states:
                     self._through(asked, going, index, at)
         for batch, at in zip(many, states, strict=True):
-            self._measure(asked, members, batch, at)
+            self._measure(asked, name, members, batch, at)
 
     def _through(
-        self, asked: _Asked, members: Sequence[int], index: int, states: dict[Path, Any]
+        self, asked: Asked, members: Sequence[int], index: int, states: dict[Path, Any]
     ) -> None:
         """Replaces the states before a block (by beginning) by those after it."""
         for before, family in groupby(members, key=lambda i: asked.paths[i][:index]):
@@ -161,15 +125,18 @@ class StreamedRunner(StagedRunner):
                     self.prefixes.asked += len(same)
 
     def _block(self, options: Mapping[str, Option], index: int, state: Any) -> Any:
-        inside = {s: option for s, option in options.items() if self.stages.block_of(s) == index}
+        # Made sure of at the beginning: a part that not all stages have.
+        block_of = self.stages.block_of  # type: ignore[attr-defined]
+        inside = {s: option for s, option in options.items() if block_of(s) == index}
         with self.realiser.apply(inside) as realised:
             return self.stages.block(index, state, realised.dropped)
 
     def _measure(
         self,
-        asked: _Asked,
+        asked: Asked,
+        name: str,
         members: Sequence[int],
-        batch: Mapping[str, "torch.Tensor"],
+        batch: Batch,
         states: dict[Path, Any],
     ) -> None:
         for i in members:
@@ -177,9 +144,8 @@ class StreamedRunner(StagedRunner):
                 continue
             try:
                 features = self.stages.features(states[asked.paths[i]])
-                found = self.task.measure(self.stages, features, batch)
+                found = self.task.measure(HeadOutputs(self.stages, features), batch)
             except Exception as error:  # whatever a task or a plug-in may raise
                 asked.errors[i] = error
                 continue
-            for name, column in found.items():
-                asked.pieces[i].setdefault(name, []).append(column)
+            asked.add(i, name, found)

@@ -290,7 +290,8 @@ class Worker:
         Rows that a lower rung measured are taken from there: micro-batches end at every rung, so
         those that are measured after them are the same to the last bit.
         """
-        rungs = self.spec.rungs if split == "search" else ()
+        # Of all examples, also where a rung reads the first of them only.
+        ends = self.examples(split).boundaries(self.spec.rungs if split == "search" else ())
         lengths = {
             p.id: tuple((n, len(t)) for n, t in begun.get(p.id, {}).items()) for p in patterns
         }
@@ -299,11 +300,12 @@ class Worker:
             here = [p for p in patterns if lengths[p.id] == done]
             options = [self.space.options(pattern) for pattern in here]
             counts = dict(done)
-            rest, ends = examples, rungs
-            if counts:
-                rest = examples.after(counts)
-                ends = tuple(end - counts["clean"] for end in rungs if end > counts["clean"])
-            outcomes = self.runner.tables(options, rest, ends)
+            rest = examples.after(counts) if counts else examples
+            left = {
+                name: [end - counts.get(name, 0) for end in of if end > counts.get(name, 0)]
+                for name, of in ends.items()
+            }
+            outcomes = self.runner.tables(options, rest, left)
             for pattern, outcome in zip(here, outcomes, strict=True):
                 found[pattern.id] = _joined(begun.get(pattern.id, {}), outcome)
         return [found[pattern.id] for pattern in patterns]

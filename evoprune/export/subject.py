@@ -166,7 +166,7 @@ class ExportSubject:
         with torch.inference_mode(), realiser.apply(options) as realised:
             for row in tokens:
                 batch = torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64))[None]
-                features = forward(stages, batch, realised.dropped)
+                features = forward(stages, {"tokens": batch}, realised.dropped)
                 found.append(stages.logits(features).numpy())
         return np.concatenate(found)
 

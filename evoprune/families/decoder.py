@@ -16,6 +16,7 @@ import numpy as np
 from evoprune.config.shipped import resolved
 from evoprune.core.costs import CostTable, Extent, Row, fixed, of_site
 from evoprune.core.errors import ModelError
+from evoprune.core.networks import Batch
 from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
@@ -84,7 +85,7 @@ class Decoder:
         # The longest examples: a sliding window shows only beyond its length.
         search = pools["search"]
         longest = np.argsort(-search.lengths, kind="stable")[:2]
-        tokens = search.tokens[longest, : int(search.lengths[longest].min())]
+        tokens = search.tokens[longest, : int(search.lengths[longest].min())]  # (2, T)
         self.check_numbers(model, torch.from_numpy(tokens).to(device))
 
     def check_numbers(self, model: Any, tokens: "torch.Tensor") -> None:
@@ -95,18 +96,17 @@ class Decoder:
         """
         self.table(model, tokens.shape[1])  # says which tensor has another shape
         try:
-            check_stages(model, self.stages(model), tokens)
+            check_stages(model, self.stages(model), {"tokens": tokens})
         except ModelError as error:
             raise narrower(model, tokens.shape[1]) or error from error
 
     def embed(self, model: Any, pool: TextPool, device: str) -> np.ndarray:
         """Returns an embedding of every chunk (N, H): its mean-pooled last hidden states."""
-        return embed(self.stages(model), pool.tokens, pool.lengths, device)
+        return embed(self.stages(model), pool.arrays, device)
 
     def examples(self, model: Any, pool: TextPool, groups: np.ndarray, device: str) -> Examples:
         """Returns what is read of a pool whose chunks belong to these clusters."""
-        arrays = {"tokens": pool.tokens, "lengths": pool.lengths}
-        return Examples({"clean": Pass(arrays, groups, pool.lengths)})
+        return Examples({"clean": Pass(pool.arrays, groups, pool.lengths)})
 
     def write(self, model: Any, folder: Path, training: Examples | None = None) -> None:
         """Writes the base; a decoder needs no training examples."""
@@ -349,6 +349,8 @@ class Decoder:
 class DecoderStages:
     """embed → block 0 … block n−1 → head, with the library's own modules."""
 
+    inputs: tuple[str, ...] = ("tokens",)
+
     def __init__(self, model: Any) -> None:
         self.model = model
         self.n_blocks = len(model.model.layers)
@@ -358,14 +360,23 @@ class DecoderStages:
         """Returns the index of the block that a site lies in."""
         return int(site.split(".")[1])
 
-    def embed(self, tokens: "torch.Tensor") -> State:
-        """Returns the state before the first block, of tokens (B, T).
+    def positions(self, arrays: Mapping[str, np.ndarray]) -> int:
+        """Returns the tokens of an example."""
+        return int(arrays["tokens"].shape[1])
+
+    def whole(self, batch: Batch, **options: Any) -> Any:
+        """Returns what the model's own forward says of a batch."""
+        return self.model(batch["tokens"], use_cache=False, **options)
+
+    def begin(self, batch: Batch) -> State:
+        """Returns the state before the first block, of ``tokens`` (B, T).
 
         Padding may only stand at the right: no mask is built, and causal attention never looks
         there.
         """
         import torch
 
+        tokens = batch["tokens"]
         body = self.model.model
         hidden = body.embed_tokens(tokens)
         positions = torch.arange(tokens.shape[1], device=tokens.device).unsqueeze(0)

@@ -1,21 +1,12 @@
-"""Networks run stage by stage: embed → block 0 … block n−1 → head.
+"""Networks run stage by stage (``core.networks.Stages``): batches, forwards, a check."""
 
-A family whose networks can be run so needs no runner of its own. Its ``stages(model)`` has
-``n_blocks``, ``embed(tokens)``, ``block(index, state, dropped)``, ``features(state)`` and
-``logits(features)``. A block returns a new state and leaves the one it was given as it was. With
-``block_of(site)``, the index of the block that a site lies in, patterns that begin alike share the
-blocks they begin with; without it every pattern runs from the start.
-
-Where a state's ``hidden`` (B, T, H) is what runs through the blocks, they can be compared by what
-they do to it (``evaluation.blocks``).
-"""
-
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evoprune.core.errors import ModelError
+from evoprune.core.networks import Batch, Stages
 
 if TYPE_CHECKING:
     import torch
@@ -25,18 +16,16 @@ NO_SITES: frozenset[str] = frozenset()
 BATCH_TOKENS = 2048
 
 
-def forward(
-    stages: Any, tokens: "torch.Tensor", dropped: Collection[str] = NO_SITES
-) -> "torch.Tensor":
-    """Returns what the head reads (B, T, H), after the blocks that a pattern keeps."""
-    state = stages.embed(tokens)
+def forward(stages: Stages, batch: Batch, dropped: Collection[str] = NO_SITES) -> "torch.Tensor":
+    """Returns what the head reads, (B, T, H) or (B, H), after the blocks that a pattern keeps."""
+    state = stages.begin(batch)
     for index in range(stages.n_blocks):
         state = stages.block(index, state, dropped)
     return stages.features(state)
 
 
 def batches(count: int, width: int, boundaries: Sequence[int] = ()) -> list[slice]:
-    """Returns the micro-batches of ``count`` examples of ``width`` tokens.
+    """Returns the micro-batches of ``count`` examples of ``width`` positions.
 
     They never cross a boundary between rungs, so that an example sits in the same batch whatever
     the rung, and its values are the same to the last bit.
@@ -50,33 +39,66 @@ def batches(count: int, width: int, boundaries: Sequence[int] = ()) -> list[slic
     return found
 
 
-def embed(stages: Any, tokens: np.ndarray, lengths: np.ndarray, device: str) -> np.ndarray:
-    """Returns the mean over positions of what the dense model's head reads, float64 (N, H)."""
+def batch_of(
+    arrays: Mapping[str, np.ndarray], rows: slice, device: str
+) -> dict[str, "torch.Tensor"]:
+    """Returns some rows of arrays as tensors on the device."""
+    import torch
+
+    return {name: torch.from_numpy(array[rows]).to(device) for name, array in arrays.items()}
+
+
+def micro_batches(
+    stages: Stages,
+    arrays: Mapping[str, np.ndarray],
+    device: str,
+    boundaries: Sequence[int] = (),
+) -> Iterator[tuple[slice, Batch]]:
+    """Yields the micro-batches of arrays, each (N, …): their rows, and tensors on the device."""
+    count = len(next(iter(arrays.values())))
+    for rows in batches(count, stages.positions(arrays), boundaries):
+        yield rows, batch_of(arrays, rows, device)
+
+
+def real_positions(batch: Batch, features: "torch.Tensor") -> "torch.Tensor":
+    """Returns which positions of features (B, T, H) are no padding, boolean (B, T).
+
+    Of features (B, H) all are real, boolean (B,). Padding is told by ``lengths`` (B,) where it
+    stands at the right, else by ``attention_mask`` (B, T).
+    """
+    import torch
+
+    if features.ndim == 3 and "lengths" in batch:
+        steps = torch.arange(features.shape[1], device=features.device)
+        return steps[None, :] < batch["lengths"].to(features.device)[:, None]
+    mask = batch.get("attention_mask")
+    if features.ndim == 3 and mask is not None and mask.shape == features.shape[:2]:
+        return mask.to(features.device).bool()
+    return torch.ones(features.shape[:-1], dtype=torch.bool, device=features.device)
+
+
+def embed(stages: Stages, arrays: Mapping[str, np.ndarray], device: str) -> np.ndarray:
+    """Returns the mean over real positions of what the dense head reads, float64 (N, H)."""
     import torch
 
     found = []
     with torch.inference_mode():
-        for rows, batch in token_batches(tokens, device):
+        for _, batch in micro_batches(stages, arrays, device):
             features = forward(stages, batch).double()
-            length = torch.from_numpy(lengths[rows]).to(device)
-            mask = torch.arange(batch.shape[1], device=device)[None, :] < length[:, None]
-            mean = (features * mask[..., None]).sum(1) / length[:, None]
-            found.append(mean.cpu().numpy())
+            mask = real_positions(batch, features)
+            if features.ndim == 3:
+                features = (features * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            found.append(features.cpu().numpy())
     return np.concatenate(found)
 
 
-def token_batches(
-    tokens: np.ndarray, device: str, boundaries: Sequence[int] = ()
-) -> Iterator[tuple[slice, "torch.Tensor"]]:
-    """Yields micro-batches of tokens (N, T): their rows, and the tensor on the device."""
-    import torch
-
-    for rows in batches(len(tokens), tokens.shape[1], boundaries):
-        yield rows, torch.from_numpy(tokens[rows]).to(device)
-
-
-def check_stages(model: Any, stages: Any, tokens: "torch.Tensor") -> None:
+def check_stages(model: Any, stages: Any, batch: Batch) -> None:
     """Checks that the stages, chained, are the model.
+
+    Args:
+        model: as its library runs it.
+        stages: the same, taken apart.
+        batch: what both read.
 
     Raises:
         ModelError: they give other logits, so the family does not fit; or the logits are not
@@ -85,8 +107,8 @@ def check_stages(model: Any, stages: Any, tokens: "torch.Tensor") -> None:
     import torch
 
     with torch.inference_mode():
-        ours = stages.logits(forward(stages, tokens)).float()
-        theirs = model(tokens, use_cache=False).logits.float()
+        ours = stages.logits(forward(stages, batch)).float()
+        theirs = stages.whole(batch).logits.float()
     if not bool(torch.isfinite(theirs).all()):
         raise ModelError(
             "The dense model returns NaN or infinite logits.",
@@ -97,19 +119,19 @@ def check_stages(model: Any, stages: Any, tokens: "torch.Tensor") -> None:
     if error > tolerance:
         raise ModelError(
             f"Run stage by stage, {type(model).__name__} gives other logits "
-            f"(by {error:.1e} of the largest){_parting(model, stages, tokens, tolerance)}.",
+            f"(by {error:.1e} of the largest){_parting(stages, batch, tolerance)}.",
             "It is not built like Llama; write a family for it (README, «add your own»).",
         )
 
 
-def _parting(model: Any, stages: Any, tokens: "torch.Tensor", tolerance: float) -> str:
+def _parting(stages: Any, batch: Batch, tolerance: float) -> str:
     """Returns in words where the stages part from the model; nothing if that cannot be seen."""
     import torch
 
     with torch.inference_mode():
-        seen = model(tokens, use_cache=False, output_hidden_states=True)
+        seen = stages.whole(batch, output_hidden_states=True)
         theirs = getattr(seen, "hidden_states", None)
-        state = stages.embed(tokens)
+        state = stages.begin(batch)
         if theirs is None or len(theirs) != stages.n_blocks + 1 or not hasattr(state, "hidden"):
             return ""
         # The last of theirs is normed already.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Candidates that are timed together, at least and at most; generations of them, which begin until
 # so many seconds have passed.
-FEWEST, MOST, GENERATIONS, AIM = 4, 20, 3, 15.0
+FEWEST, MOST, GENERATIONS, AIM = 4, 20, 8, 15.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
     The candidates go through the workers' own batches, so that what they share at their beginning
     is run once, and workers that are in each other's way are so here as well. Where there is time
     for several generations the last one counts: by then workers keep states of earlier ones, as
-    they do through most of a search.
+    they do through most of a search, and the more so the smaller its space.
 
     Args:
         session: prepared.
@@ -66,7 +66,7 @@ def timed(session: "Session", evaluator: Evaluator, splits: Splits) -> Timed:
             f"The dense model cannot be scored on the search split: {whole[0].error}.",
             "Leave that objective out of `objectives` and `columns`, or give other data.",
         )
-    others = list(dict.fromkeys(problem.space.patterns(sample(problem))))
+    others = list(dict.fromkeys(problem.space.patterns(sample(problem, MOST * GENERATIONS))))
     size = int(np.clip(AIM / max(0.5 * seconds, 1e-9), FEWEST, MOST))
     candidates, began = 0, time.perf_counter()
     for at in range(0, min(len(others), GENERATIONS * size), size):

@@ -240,8 +240,11 @@ class Forecast:
         if name == "random":
             known = float(problem.share(started).sum()) * top if len(self._rungs) == 1 else 0.0
             tokens = max(0.0, bound - known)
-            n = tokens / (self.share * top)
-            return Phase(name, Work(n, tokens, n * top), points=self.front(n))
+            drawn = tokens / (self.share * top)
+            # Of a small space the search has evaluated much of what is drawn.
+            n = drawn * (1 - min(1.0, search.work.n_eval / problem.space.size))
+            work = Work(n, n * self.share * top, n * top)
+            return Phase(name, work, points=self.front(drawn))
         algorithm = ALGORITHMS.load(name)()
         if isinstance(algorithm, Rule):
             X = algorithm.begin(problem, started[:0], 0).ask()
@@ -292,10 +295,10 @@ def _first(rule: Rule, problem: Problem, count: int) -> np.ndarray:
     return rule.first(problem, count, None)  # type: ignore[arg-type]
 
 
-def sample(problem: Problem) -> np.ndarray:
-    """Returns candidates spread over sparsity and inside the budgets (64, n_var)."""
+def sample(problem: Problem, count: int = 64) -> np.ndarray:
+    """Returns candidates spread over sparsity and inside the budgets (count, n_var)."""
     rng = np.random.default_rng(0)
-    return np.asarray(repair(problem, stratified(problem.space, 64, rng), rng))
+    return np.asarray(repair(problem, stratified(problem.space, count, rng), rng))
 
 
 def _whole(count: float, step: int) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from evoprune.core.errors import DataError
 from evoprune.core.metrics import Table
+from evoprune.core.networks import Batch, Columns, Outputs
 from evoprune.core.quality import log_frequencies
 from evoprune.core.splits import SPLITS
 from evoprune.data.documents import assign_splits, check_disjoint
@@ -121,46 +122,41 @@ class CausalLM:
             row[np.minimum(steps.astype(np.int64), m - 1)] = True
         return {"scored": scored}
 
-    def _scored(self, batch: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
+    def _scored(self, batch: Batch) -> "torch.Tensor":
         """Returns the positions that count, boolean (B, T−1): all, or what ``spaced`` left."""
         mask = self.positions(batch["tokens"], batch["lengths"])
         return mask & batch["scored"] if "scored" in batch else mask
 
-    def loss(
-        self, stages: Any, features: "torch.Tensor", tokens: "torch.Tensor", lengths: "torch.Tensor"
-    ) -> "torch.Tensor":
-        """Returns the negative log-likelihood summed over the scored positions, to differentiate.
+    def loss(self, outputs: Outputs, batch: Batch) -> "torch.Tensor":
+        """Returns the negative log-likelihood summed over all positions, to differentiate.
 
         Args:
-            stages: the model.
-            features: what its head reads (B, T, H).
-            tokens: (B, T).
-            lengths: (B,).
+            outputs: with features (B, T, H).
+            batch: ``tokens`` (B, T) and ``lengths`` (B,).
         """
         import torch
 
-        mask = self.positions(tokens, lengths)
-        logits = stages.logits(features[:, :-1][mask]).float()
+        tokens = batch["tokens"]
+        mask = self.positions(tokens, batch["lengths"])
+        logits = outputs.logits(outputs.features[:, :-1][mask]).float()  # (positions, V)
         return torch.nn.functional.cross_entropy(logits, tokens[:, 1:][mask], reduction="sum")
 
-    def reference(
-        self, stages: Any, features: "torch.Tensor", mask: "torch.Tensor"
-    ) -> dict[str, np.ndarray]:
+    def reference(self, outputs: Outputs, batch: Batch) -> dict[str, np.ndarray]:
         """Returns the dense model's top log-probabilities of a batch.
 
         Args:
-            stages: the dense model.
-            features: what its head reads (B, T, H).
-            mask: the scored positions (B, T−1).
+            outputs: of the dense model, with features (B, T, H).
+            batch: ``tokens`` (B, T) and ``lengths`` (B,).
 
         Returns:
             ``top_index`` int32 and ``top_logp``, both (B, T−1, k); 0 where not scored.
         """
         import torch
 
+        mask = self.positions(batch["tokens"], batch["lengths"])  # (B, T−1)
         indices, logps = [], []
-        for rows in features[:, :-1][mask].split(_rows(stages)):
-            logits = _logits(stages, rows)
+        for rows in outputs.features[:, :-1][mask].split(_rows(outputs)):
+            logits = _logits(outputs, rows)
             top, index = logits.topk(min(self.top_k, logits.shape[-1]), dim=-1)
             # As in ``measure``, to the last bit: the dense model's own divergence is exactly 0.
             logps.append(top - _log_sum_exp(logits)[:, None])
@@ -171,17 +167,11 @@ class CausalLM:
             full[name][mask] = value
         return {name: value.cpu().numpy() for name, value in full.items()}
 
-    def measure(
-        self,
-        stages: Any,
-        features: "torch.Tensor",
-        batch: Mapping[str, "torch.Tensor"],
-    ) -> dict[str, np.ndarray]:
+    def measure(self, outputs: Outputs, batch: Batch) -> Columns:
         """Returns the columns of a batch's table, each (B,) float64.
 
         Args:
-            stages: the model; only its head is run here.
-            features: what the head reads (B, T, H).
+            outputs: of the model, with features (B, T, H); only its head is run here.
             batch: ``tokens`` (B, T), ``lengths`` (B,) and the ``reference`` of the dense model,
                 all where the model is; ``scored`` (B, T−1) where not all positions count.
         """
@@ -189,16 +179,16 @@ class CausalLM:
 
         tokens = batch["tokens"]
         mask = self._scored(batch)
-        size = _rows(stages)
+        size = _rows(outputs)
         pieces: list[torch.Tensor] = []
         for rows, target, index, logp in zip(
-            features[:, :-1][mask].split(size),
+            outputs.features[:, :-1][mask].split(size),
             tokens[:, 1:][mask].split(size),
             batch["top_index"][mask].split(size),
             batch["top_logp"][mask].split(size),
             strict=True,
         ):
-            pieces.append(_token_scores(_logits(stages, rows), target, index.long(), logp))
+            pieces.append(_token_scores(_logits(outputs, rows), target, index.long(), logp))
         # Summed on the CPU, in the order of the positions: an accelerator adds in any order.
         scores = torch.cat(pieces, dim=1).double().cpu()  # (3, positions)
         mask = mask.cpu()
@@ -233,17 +223,20 @@ class CausalLM:
         }
         return {"clean": Table(made, examples.clean.groups)}
 
-    def known(
-        self, batch: Mapping[str, "torch.Tensor"]
-    ) -> tuple["torch.Tensor", dict[str, "torch.Tensor"]]:
-        """Returns the scored positions (B, T−1), and at each what logits are scored with.
+    def known(self, batch: Batch) -> tuple[tuple["torch.Tensor", ...], dict[str, "torch.Tensor"]]:
+        """Returns the scored positions, and at each what logits are scored with.
 
         Args:
             batch: as for ``measure``.
+
+        Returns:
+            The example and the position of each (M,); ``target`` (M,), ``index`` and ``logp``
+            (M, k).
         """
         mask = self._scored(batch)
         at = {"target": batch["tokens"][:, 1:], "index": batch["top_index"]}
-        return mask, {n: v[mask] for n, v in {**at, "logp": batch["top_logp"]}.items()}
+        values = {n: v[mask] for n, v in {**at, "logp": batch["top_logp"]}.items()}
+        return mask.nonzero(as_tuple=True), values
 
     def scores(
         self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
@@ -302,16 +295,16 @@ def _unigram(
     return float(m), float(-logq[target].sum()), float((target == logq.argmax()).sum()), float(kl)
 
 
-def _rows(stages: Any) -> int:
+def _rows(outputs: Outputs) -> int:
     """Returns how many positions' logits are held at once."""
-    return max(MIN_POSITIONS, LOGITS_AT_ONCE // int(stages.vocabulary))
+    return max(MIN_POSITIONS, LOGITS_AT_ONCE // outputs.vocabulary)
 
 
-def _logits(stages: Any, features: "torch.Tensor") -> "torch.Tensor":
+def _logits(outputs: Outputs, features: "torch.Tensor") -> "torch.Tensor":
     """Returns logits (M, V) that may be overwritten, in float32 or better."""
     import torch
 
-    logits = stages.logits(features)
+    logits = outputs.logits(features)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from evoprune.core.errors import DataError
 from evoprune.core.metrics import Table
+from evoprune.core.networks import Batch, Columns, Outputs
 from evoprune.core.quality import log_frequencies
 from evoprune.data.examples import Examples
 from evoprune.data.image_pool import ImagePool, image_pools
@@ -44,21 +45,32 @@ class Classification:
             )
         return image_pools(source.images())
 
-    def measure(self, logits: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Returns the columns of a pass, each (N,) float64.
+    def reference(self, outputs: Outputs, batch: Batch) -> dict[str, np.ndarray]:
+        """Returns nothing: what is measured needs nothing of the dense network."""
+        return {}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> "torch.Tensor":
+        """Returns the cross-entropy summed over the examples, to differentiate.
 
         Args:
-            logits: (N, C).
-            labels: (N,); None for what is out of distribution.
+            outputs: with features of each example (B, H).
+            batch: with ``labels`` (B,).
         """
-        columns = {"n": np.ones(len(logits))}
-        columns |= {name: score(logits) for name, score in SCORES.items()}
-        if labels is not None:
-            top = logits.max(axis=1)
-            total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-            columns["nll"] = total - logits[np.arange(len(labels)), labels]
-            columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
-        return columns
+        import torch
+
+        logits = outputs.logits(outputs.features)
+        return torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
+
+    def measure(self, outputs: Outputs, batch: Batch) -> Columns:
+        """Returns the columns of a batch's table, each (B,) float64.
+
+        Args:
+            outputs: with features of each example (B, H).
+            batch: with ``labels`` (B,), unless it is out of distribution.
+        """
+        labels = batch.get("labels")
+        logits = outputs.logits(outputs.features).double().cpu().numpy()
+        return columns_of(logits, None if labels is None else labels.cpu().numpy())
 
     def zero(self, pool: ImagePool, examples: Examples, stages: Any) -> dict[str, Table]:
         """Returns the tables of a model that knows the class frequencies of a pool.
@@ -74,9 +86,16 @@ class Classification:
         found = {}
         for name, one in examples.passes.items():
             same = np.repeat(logits, len(one), axis=0)
-            columns = self.measure(same, one.arrays.get("labels"))
+            columns = columns_of(same, one.arrays.get("labels"))
             found[name] = Table(dict(sorted(columns.items())), one.groups)
         return found
+
+    def known(self, batch: Batch) -> tuple[tuple["torch.Tensor", ...], dict[str, "torch.Tensor"]]:
+        """Returns the examples (M,), and the right class of each, where there is one."""
+        import torch
+
+        rows = torch.arange(len(next(iter(batch.values()))))
+        return (rows,), {"target": batch["labels"]} if "labels" in batch else {}
 
     def scores(
         self, logits: "torch.Tensor", known: Mapping[str, "torch.Tensor"]
@@ -85,7 +104,7 @@ class Classification:
         import torch
 
         labels = known["target"].numpy() if "target" in known else None
-        columns = self.measure(logits.numpy(), labels)
+        columns = columns_of(logits.numpy(), labels)
         return {name: torch.from_numpy(column) for name, column in columns.items()}
 
     def events(
@@ -93,3 +112,20 @@ class Classification:
     ) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Returns the logits (K, M, C) as they are, and the right class of each (M,)."""
         return logits, known["target"]
+
+
+def columns_of(logits: np.ndarray, labels: np.ndarray | None) -> Columns:
+    """Returns the columns of examples, each (N,) float64.
+
+    Args:
+        logits: (N, C).
+        labels: (N,); None for what is out of distribution.
+    """
+    columns = {"n": np.ones(len(logits))}
+    columns |= {name: score(logits) for name, score in SCORES.items()}
+    if labels is not None:
+        top = logits.max(axis=1)
+        total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        columns["nll"] = total - logits[np.arange(len(labels)), labels]
+        columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
+    return columns

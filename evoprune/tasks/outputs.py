@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class PatternLogits:
     """A block of a pass: the logits of K patterns at M positions.
 
     Attributes:

@@ -24,7 +24,7 @@ from evoprune.evaluation.runners import make_runner
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
 from evoprune.families.load import weights_digest
-from evoprune.families.stages import forward
+from evoprune.families.stages import batch_of, forward
 from evoprune.folder.journal import encode
 from evoprune.objectives.function import objective
 from evoprune.progress.console import Console
@@ -171,11 +171,12 @@ class FamilyContract:
             return executed_flops(lambda: list(runner.outputs([options], self.inputs))), (
                 self.inputs.work
             )
-        tokens = torch.from_numpy(self.inputs.clean.arrays["tokens"])
+        clean = self.inputs.clean
+        batch = batch_of(clean.arrays, slice(None), "cpu")
         stages = runner.stages  # type: ignore[attr-defined]
         with torch.inference_mode(), runner.realiser.apply(options) as realised:  # type: ignore[attr-defined]
-            flops = executed_flops(lambda: stages.logits(forward(stages, tokens, realised.dropped)))
-        return flops, tokens.numel()
+            flops = executed_flops(lambda: stages.logits(forward(stages, batch, realised.dropped)))
+        return flops, len(clean) * stages.positions(clean.arrays)
 
     def poison(self, worker: Worker) -> None:
         """Makes a worker's network give NaN."""

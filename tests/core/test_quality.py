@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evoprune.core.metrics import Table
+from evoprune.core.networks import HeadOutputs
 from evoprune.core.quality import kept, log_frequencies, zeros
 from evoprune.data.examples import Examples, Pass, Scale
 from evoprune.data.image_pool import ImagePool
@@ -57,7 +58,7 @@ def test_the_zero_of_a_language_model_is_its_measure_of_the_unigram_model():
         vocabulary=VOCABULARY, logits=lambda x: logq.expand(len(x), -1).clone()
     )
     batch = {name: torch.from_numpy(value) for name, value in examples.clean.arrays.items()}
-    expected = CausalLM(5).measure(stages, torch.zeros(2, 4, 1), batch)
+    expected = CausalLM(5).measure(HeadOutputs(stages, torch.zeros(2, 4, 1)), batch)
     table = CausalLM(5).zero(calls, examples, stages)["clean"]
     for name, column in expected.items():
         assert table.columns[name] == pytest.approx(column, abs=1e-6), name

@@ -38,7 +38,7 @@ def member_logits(run, found, tokens):
     for member in found.members:
         options = run.worker.space.options(Pattern.from_json(member.pattern))
         with run.worker.runner.realiser.apply(options) as realised:
-            features = forward(run.worker.runner.stages, tokens, realised.dropped)
+            features = forward(run.worker.runner.stages, {"tokens": tokens}, realised.dropped)
             logits.append(run.worker.runner.stages.logits(features).numpy())
     return np.stack(logits)
 

@@ -31,7 +31,7 @@ def full_logits(made, split="validation"):
     for options in made.options:
         with worker.runner.realiser.apply(options) as realised:
             stages = worker.runner.stages
-            features = forward(stages, tokens, realised.dropped)
+            features = forward(stages, {"tokens": tokens}, realised.dropped)
             found.append(stages.logits(features)[:, :-1][mask].numpy())
     return np.stack(found), tokens[:, 1:][mask].numpy(), mask.nonzero()[:, 0].numpy()
 

@@ -35,9 +35,13 @@ class Stages:
     """A token is a vector in the plane; x turns it by 60°, y makes it longer, b turns it by 90°."""
 
     n_blocks = 2
+    inputs = ("tokens",)
 
-    def embed(self, tokens):
-        angle = tokens.double()
+    def positions(self, arrays):
+        return arrays["tokens"].shape[1]
+
+    def begin(self, batch):
+        angle = batch["tokens"].double()
         return State(torch.stack([angle.cos(), angle.sin()], dim=-1))
 
     def block(self, index, state, dropped):
@@ -124,15 +128,15 @@ def test_blocks_that_cannot_be_told_are_refused():
         parts_of(SITES, 3)
 
     class Hidden(Stages):
-        def embed(self, tokens):
+        def begin(self, batch):
             return object()
 
     with pytest.raises(ModelError, match="A object between two blocks has no `hidden`"):
         measured(Hidden(), SITES, examples([[0, 1]], [2]), "cpu")
 
     class Broken(Stages):
-        def embed(self, tokens):
-            return State(super().embed(tokens).hidden * float("nan"))
+        def begin(self, batch):
+            return State(super().begin(batch).hidden * float("nan"))
 
     with pytest.raises(ModelError, match="are not finite"):
         measured(Broken(), SITES, examples([[0, 1]], [2]), "cpu")

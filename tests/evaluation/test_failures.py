@@ -32,10 +32,10 @@ def break_one(monkeypatch, pattern_id: str, error: Exception | None) -> None:
         now["id"] = patterns[0].id
         return run(self, patterns, *args)
 
-    def measure(self, stages, features, batch):
+    def measure(self, outputs, batch):
         if now["id"] == pattern_id and error is not None:
             raise error
-        columns = MEASURE(self, stages, features, batch)
+        columns = MEASURE(self, outputs, batch)
         return columns | ({"kl": columns["kl"] * math.nan} if now["id"] == pattern_id else {})
 
     monkeypatch.setattr(Worker, "evaluate_batch", begin)

@@ -25,11 +25,13 @@ CHILD = Path(__file__).with_name("memory_child.py")
 class Sums:
     """Stages whose state says what was run: block i appends what it is told to do."""
 
+    inputs = ("tokens", "mask")
+
     def __init__(self, n_blocks: int) -> None:
         self.n_blocks, self.runs = n_blocks, 0
 
-    def embed(self, tokens):
-        return tokens.double()
+    def begin(self, batch):
+        return batch["tokens"].double()
 
     def block(self, index, state, dropped):
         if f"{index}" in dropped:
@@ -67,7 +69,7 @@ def test_features_are_those_of_a_fresh_run_whatever_was_run_before(calls, bound,
     prefixes = Prefixes(stages, bound)
     for paths in calls:
         for tokens in texts:
-            walk = prefixes.walk(tokens, len(texts))
+            walk = prefixes.walk({"tokens": tokens}, len(texts))
             paths = [tuple(path) for path in paths]
             order = in_prefix_order(paths) if sort else range(len(paths))
             for i, shared in alike(paths, order):
@@ -77,12 +79,24 @@ def test_features_are_those_of_a_fresh_run_whatever_was_run_before(calls, bound,
     assert stages.runs == prefixes.executed <= prefixes.asked
 
 
+def test_a_state_never_answers_for_another_mask():
+    stages, tokens = Sums(2), torch.arange(3)
+    prefixes, dense = Prefixes(stages, 10**6), (None, None)
+    for mask in (torch.ones(3), torch.zeros(3)):
+        prefixes.walk({"tokens": tokens, "mask": mask}, 2).features(dense, set(), 0)
+    assert stages.runs == 4
+    # What the network does not read makes no difference.
+    known = {"tokens": tokens, "mask": torch.ones(3), "labels": torch.arange(3)}
+    prefixes.walk(known, 2).features(dense, set(), 0)
+    assert stages.runs == 4
+
+
 def test_in_prefix_order_every_beginning_is_run_once():
     rng = np.random.default_rng(0)
     paths = [tuple(None if bit else "drop" for bit in row) for row in rng.random((40, 6)) < 0.5]
     beginnings = {path[: i + 1] for path in paths for i in range(6) if path[i] is None}
     stages = Sums(6)
-    walk = Prefixes(stages, 0).walk(torch.arange(3), 1)
+    walk = Prefixes(stages, 0).walk({"tokens": torch.arange(3)}, 1)
     for i, shared in alike(paths, in_prefix_order(paths)):
         walk.features(paths[i], gone(paths[i]), shared)
     assert stages.runs == len(beginnings)
@@ -93,14 +107,14 @@ def test_states_are_kept_for_the_next_call_and_the_deepest_go_first():
     size = 3 * 8
     prefixes = Prefixes(stages, 5 * size)  # the embedding and four blocks of one pattern
     tokens, dense, other = torch.arange(3), (None,) * 4, ("drop", None, None, None)
-    prefixes.walk(tokens, 1).features(dense, set(), 0)
-    prefixes.walk(tokens, 1).features(dense, set(), 0)
+    prefixes.walk({"tokens": tokens}, 1).features(dense, set(), 0)
+    prefixes.walk({"tokens": tokens}, 1).features(dense, set(), 0)
     assert stages.runs == 4
-    prefixes.walk(tokens, 1).features(other, {"0"}, 0)
+    prefixes.walk({"tokens": tokens}, 1).features(other, {"0"}, 0)
     assert stages.runs == 7 and prefixes.bytes <= 5 * size
-    prefixes.walk(tokens, 1).features(dense, set(), 0)
+    prefixes.walk({"tokens": tokens}, 1).features(dense, set(), 0)
     assert stages.runs == 9  # two blocks of it are left, the rest had to make room
-    prefixes.walk(tokens, 1).features((None, None, None, "drop"), {"3"}, 0)
+    prefixes.walk({"tokens": tokens}, 1).features((None, None, None, "drop"), {"3"}, 0)
     assert stages.runs == 9  # of two as deep the one that was used last stayed
 
 
@@ -109,7 +123,7 @@ def test_a_state_never_answers_for_another_text():
     prefixes = Prefixes(stages, 10**6)
     dense = (None,) * 3
     for tokens in (torch.tensor([1, 2, 3, 4]), torch.tensor([[1, 2], [3, 4]]), torch.arange(4)):
-        found = prefixes.walk(tokens, 1).features(dense, set(), 0)
+        found = prefixes.walk({"tokens": tokens}, 1).features(dense, set(), 0)
         assert torch.equal(found, expected(dense, tokens)) and found.shape == tokens.shape
 
 

@@ -109,7 +109,7 @@ def test_realised_equals_masked(which, drops, widths, seed):
     with torch.inference_mode():
         expected = masked(model, options)(TOKENS, use_cache=False).logits
         with Realiser(model, Decoder().table(model, 11)).apply(options) as realised:
-            found = stages.logits(forward(stages, TOKENS, realised.dropped))
+            found = stages.logits(forward(stages, {"tokens": TOKENS}, realised.dropped))
     assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
@@ -121,7 +121,9 @@ def test_executed_flops_are_the_counted_ones(which, drops, widths, seed):
     x = space.canonical(candidate(space, drops, widths, seed))
     stages = Decoder().stages(model)
     with torch.inference_mode(), Realiser(model, table).apply(space.options(space.pattern(x))) as r:
-        executed = executed_flops(lambda: stages.logits(forward(stages, TOKENS, r.dropped)))
+        executed = executed_flops(
+            lambda: stages.logits(forward(stages, {"tokens": TOKENS}, r.dropped))
+        )
     assert executed == table.cost("flops", space, x)[0] * TOKENS.numel()
 
 
@@ -155,9 +157,9 @@ def test_the_empty_pattern_is_bit_identical_to_the_base(kind, bits):
     model = made(kind)
     space, stages = space_of(model, bits), Decoder().stages(model)
     with torch.inference_mode():
-        base = stages.logits(forward(stages, TOKENS))
+        base = stages.logits(forward(stages, {"tokens": TOKENS}))
         with Realiser(model, Decoder().table(model, 8)).apply(space.options(space.dense)) as r:
-            found = stages.logits(forward(stages, TOKENS, r.dropped))
+            found = stages.logits(forward(stages, {"tokens": TOKENS}, r.dropped))
     assert torch.equal(found, base)
 
 

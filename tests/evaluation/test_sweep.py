@@ -9,6 +9,7 @@ from evoprune.core.errors import ModelError
 from evoprune.evaluation.prefix import size_of
 from evoprune.evaluation.sweep import StreamedRunner
 from evoprune.evaluation.worker import Worker
+from evoprune.families.stages import batch_of
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_no_more_states_live_than_the_bound_allows(streamed, monkeypatch, states
     runner, most = worker.runner, 0
     clean = worker.examples("search").clean
     alive = {}
-    embed, through = runner.stages.embed, runner._through
+    begin, through = runner.stages.begin, runner._through
 
     def watched(asked, members, index, at):
         nonlocal most
@@ -75,8 +76,8 @@ def test_no_more_states_live_than_the_bound_allows(streamed, monkeypatch, states
         through(asked, members, index, at)
         most = max(most, sum(len(one) for one in alive.values()))
 
-    first = runner._batch(clean, slice(0, max(1, 64 // clean.arrays["tokens"].shape[1])))
-    size = size_of(embed(first["tokens"]))
+    rows = slice(0, max(1, 64 // clean.arrays["tokens"].shape[1]))
+    size = size_of(begin(batch_of(clean.arrays, rows, "cpu")))
     monkeypatch.setattr(runner, "_bound", states * size)
     monkeypatch.setattr(runner, "_through", watched)
     sweep = runner._sweep

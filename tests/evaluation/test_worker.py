@@ -202,7 +202,7 @@ def test_a_dense_model_that_is_not_finite_is_refused_before_the_search(make_work
     measure = CausalLM.measure
 
     def broken(self, *args):
-        return measure(self, *args) | {"nll": np.full(len(args[2]["tokens"]), math.nan)}
+        return measure(self, *args) | {"nll": np.full(len(args[1]["tokens"]), math.nan)}
 
     monkeypatch.setattr(CausalLM, "measure", broken)
     with pytest.raises(ModelError, match="nll is not finite on the search split"):

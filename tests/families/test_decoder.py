@@ -108,9 +108,9 @@ def test_stages_are_the_model(kind):
     stages = Decoder().stages(model)
     with torch.inference_mode():
         theirs = model(tokens, use_cache=False).logits
-        ours = stages.logits(forward(stages, tokens))
+        ours = stages.logits(forward(stages, {"tokens": tokens}))
     assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()
-    check_stages(model, stages, tokens)
+    check_stages(model, stages, {"tokens": tokens})
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_model_that_only_looks_like_llama_is_refused(kind, settings):
     with pytest.raises(
         ModelError, match=r"other logits .*part in block 0, which gives \(3, 21, 32"
     ):
-        check_stages(model, Decoder().stages(model), some_tokens())
+        check_stages(model, Decoder().stages(model), {"tokens": some_tokens()})
 
 
 def test_a_window_shorter_than_an_example_is_named():
@@ -139,7 +139,7 @@ def test_a_dense_model_with_nan_logits_is_refused():
     model = made("Llama")
     model.model.norm.weight.data[0] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
-        check_stages(model, Decoder().stages(model), some_tokens())
+        check_stages(model, Decoder().stages(model), {"tokens": some_tokens()})
 
 
 @pytest.mark.parametrize("kind", FITTING)
@@ -148,7 +148,9 @@ def test_padding_at_the_right_changes_nothing_before_it(kind):
     other = tokens.clone()
     other[:, 12:] = 0
     with torch.inference_mode():
-        difference = forward(stages, tokens)[:, :12] - forward(stages, other)[:, :12]
+        difference = (
+            forward(stages, {"tokens": tokens})[:, :12] - forward(stages, {"tokens": other})[:, :12]
+        )
     assert difference.abs().max() == 0
 
 

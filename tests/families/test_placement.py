@@ -59,8 +59,8 @@ def whole_pass(model, device="cpu:0") -> dict[str, torch.Tensor]:
     stages = Decoder().stages(model)
     tokens = torch.zeros((2, 16), dtype=torch.long, device=device)
     with torch.no_grad():
-        features = forward(stages, tokens)
-        part = forward(stages, tokens, {"layers.1", "layers.2.attn"})
+        features = forward(stages, {"tokens": tokens})
+        part = forward(stages, {"tokens": tokens}, {"layers.1", "layers.2.attn"})
         logits = stages.logits(features)
         library = model(tokens, use_cache=False).logits
     return {"features": features, "part": part, "logits": logits, "library": library}

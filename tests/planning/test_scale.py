@@ -81,7 +81,7 @@ def test_weights_and_states_of_a_real_network_are_what_the_arithmetic_says(tiny_
 
     stages, seen = Decoder().stages(model), []
     model.model.layers[0].mlp.act_fn.register_forward_hook(lambda *args: seen.append(args[2]))
-    features = forward(stages, torch.zeros((2, 16), dtype=torch.long))
+    features = forward(stages, {"tokens": torch.zeros((2, 16), dtype=torch.long)})
     assert features.shape[-1] == sizes.hidden and seen[0].shape[-1] == sizes.widest
     assert stages.logits(features).shape[-1] == sizes.vocabulary
     held = arithmetic.memory(sizes, BATCH_TOKENS, LOGITS_AT_ONCE, MIN_POSITIONS, 384, 5)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprune.core.networks import HeadOutputs
 from evoprune.tasks import causal_lm
 from evoprune.tasks.causal_lm import CausalLM
 
@@ -43,11 +44,10 @@ def drawn(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
 
 def measured(case: dict[str, Any], top_k: int, stages: str = "pruned", features: str = "after"):
     task = CausalLM(top_k)
-    mask = task.positions(case["tokens"], case["lengths"])
-    reference = task.reference(case["dense"], case["before"], mask)
     batch = {"tokens": case["tokens"], "lengths": case["lengths"]}
+    reference = task.reference(HeadOutputs(case["dense"], case["before"]), batch)
     batch |= {name: torch.from_numpy(value) for name, value in reference.items()}
-    return task.measure(case[stages], case[features], batch)
+    return task.measure(HeadOutputs(case[stages], case[features]), batch)
 
 
 def by_example(case: dict[str, Any], scores: torch.Tensor) -> np.ndarray:
@@ -140,7 +140,7 @@ def test_logits_that_are_nan_show_in_the_table():
 def test_the_loss_to_differentiate_is_the_nll_of_all_positions(seed):
     case = drawn(seed) | {"lengths": torch.full((ROWS,), LENGTH)}
     after = case["after"].clone().requires_grad_()
-    loss = CausalLM().loss(case["pruned"], after, case["tokens"], case["lengths"])
+    loss = CausalLM().loss(HeadOutputs(case["pruned"], after), case)
     loss.backward()
     assert loss.item() == pytest.approx(float(measured(case, top_k=3)["nll"].sum()), rel=1e-6)
     assert after.grad[:, -1].abs().max() == 0 < after.grad[:, 0].abs().min()
@@ -180,15 +180,15 @@ def test_only_scored_positions_count(seed):
     case, task = drawn(seed), CausalLM(top_k=VOCABULARY)
     scored = np.random.default_rng(seed).random((ROWS, LENGTH - 1)) < 0.5
     mask = task.positions(case["tokens"], case["lengths"])
-    reference = task.reference(case["dense"], case["before"], mask)
     batch = {"tokens": case["tokens"], "lengths": case["lengths"]}
+    reference = task.reference(HeadOutputs(case["dense"], case["before"]), batch)
     batch |= {name: torch.from_numpy(value) for name, value in reference.items()}
     batch["scored"] = torch.from_numpy(scored)
-    found = task.measure(case["pruned"], case["after"], batch)
+    found = task.measure(HeadOutputs(case["pruned"], case["after"]), batch)
     counted = (mask & batch["scored"]).double()
     assert found["n"].tolist() == counted.sum(1).tolist()
     logq = log_probabilities(case, "pruned", "after")
     nll = -logq.gather(-1, case["tokens"][:, 1:, None])[..., 0]
     np.testing.assert_allclose(found["nll"], (nll * counted).sum(1), rtol=1e-9, atol=1e-12)
     where, known = task.known(batch)
-    assert int(where.sum()) == len(known["target"]) == int(counted.sum())
+    assert len(where[0]) == len(known["target"]) == int(counted.sum())

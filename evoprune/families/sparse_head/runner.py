@@ -7,13 +7,15 @@ import numpy as np
 import torch
 
 from evoprune.core.metrics import Table
+from evoprune.core.networks import GivenLogits
 from evoprune.core.pattern import Bits, Drop, Keep, Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.families.sparse_head.fit import Settings, feature_scale, fit, logits
 from evoprune.families.sparse_head.heads import Fitted, Masks
 from evoprune.families.sparse_head.network import HeadNetwork
 from evoprune.families.sparse_head.recipe import fit_recipe
-from evoprune.tasks.outputs import Outputs
+from evoprune.families.stages import batch_of
+from evoprune.tasks.outputs import PatternLogits
 
 
 class HeadRunner:
@@ -33,7 +35,9 @@ class HeadRunner:
         self.network, self.task = network, task
         self._scale = feature_scale(network.training_features)
 
-    def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
+    def reference(
+        self, examples: Examples, boundaries: Mapping[str, Sequence[int]] | None = None
+    ) -> Examples:
         """Returns the examples as they are: nothing of the dense head's outputs is needed."""
         return examples
 
@@ -41,7 +45,7 @@ class HeadRunner:
         self,
         options: Sequence[Mapping[str, Option]],
         examples: Examples,
-        boundaries: Sequence[int] = (),
+        boundaries: Mapping[str, Sequence[int]] | None = None,
     ) -> list[dict[str, Table] | Exception]:
         """Returns the tables of each pattern, or the exception that it raised."""
         found: list[dict[str, Table] | Exception] = []
@@ -59,22 +63,22 @@ class HeadRunner:
         for candidate in range(len(options)):
             made = {}
             for name, one in examples.passes.items():
-                labels = one.arrays.get("labels")
-                columns = self.task.measure(by_pass[name][candidate], labels)
+                outputs = GivenLogits(torch.from_numpy(by_pass[name][candidate]))
+                columns = self.task.measure(outputs, batch_of(one.arrays, slice(None), "cpu"))
                 made[name] = Table(dict(sorted(columns.items())), one.groups)
             found.append(made)
         return found
 
     def outputs(
         self, options: Sequence[Mapping[str, Option]], examples: Examples
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PatternLogits]:
         """Yields the logits of all patterns, a pass at a time."""
         fitted = self.fit(options)
         for name, one in examples.passes.items():
             found = torch.from_numpy(logits(fitted, one.arrays["features"] / self._scale))
             labels = one.arrays.get("labels")
             known = {} if labels is None else {"target": torch.from_numpy(labels)}
-            yield Outputs(name, torch.arange(len(one)), found, known)
+            yield PatternLogits(name, torch.arange(len(one)), found, known)
 
     def embedding(self, one: Pass) -> np.ndarray:
         """Returns the features (N, D)."""

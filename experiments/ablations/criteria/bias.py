@@ -20,7 +20,7 @@ from evoprune.core.metrics import ratio
 from evoprune.core.pattern import Pattern
 from evoprune.core.space import Space
 from evoprune.evaluation.worker import Worker
-from evoprune.families.stages import forward, token_batches
+from evoprune.families.stages import forward, micro_batches
 from evoprune.progress.console import Console
 from evoprune.session import open_session
 
@@ -65,7 +65,7 @@ def outputs(worker: Worker, pattern: Pattern, block: int) -> torch.Tensor:
     ):
         mlp = worker.model.model.layers[block].mlp
         handle = mlp.register_forward_hook(lambda module, given, out: kept.append(out.double()))
-        for _, batch in token_batches(clean.arrays["tokens"], "cpu"):
+        for _, batch in micro_batches(runner.stages, clean.arrays, "cpu"):
             forward(runner.stages, batch, realised.dropped)
         handle.remove()
     return torch.cat(kept)[torch.from_numpy(real)]

@@ -19,7 +19,7 @@ from evoprune.core.files import write_atomically
 from evoprune.evaluation.realise import Realised
 from evoprune.evaluation.worker import Worker
 from evoprune.families.flops import executed_flops
-from evoprune.families.stages import forward, token_batches
+from evoprune.families.stages import batch_of, forward, micro_batches
 from evoprune.progress.console import Console
 from evoprune.run import Run
 from evoprune.searching.starts import stratified
@@ -30,13 +30,13 @@ def overhead(worker: Worker, pattern: object, rounds: int) -> float:
     """Returns the share of an evaluation that is not the model's own forward pass and head."""
     examples = worker.examples("search")
 
-    tokens = examples.clean.arrays["tokens"]
+    stages = worker.runner.stages
 
     def model_only() -> None:
         with torch.inference_mode():
-            for _, batch in token_batches(tokens, "cpu"):
-                features = forward(worker.runner.stages, batch)
-                worker.runner.stages.logits(features[:, :-1].reshape(-1, features.shape[-1]))
+            for _, batch in micro_batches(stages, examples.clean.arrays, "cpu"):
+                features = forward(stages, batch)
+                stages.logits(features[:, :-1].reshape(-1, features.shape[-1]))
 
     whole, inner = [], []
     for _ in range(rounds):
@@ -77,14 +77,13 @@ def main() -> None:
     fitted = slope * share + start
     r2 = 1 - ((best - fitted) ** 2).sum() / ((best - best.mean()) ** 2).sum()
     executed = []
-    tokens = torch.from_numpy(worker.examples("search").clean.arrays["tokens"][:4])
+    stages, arrays = worker.runner.stages, worker.examples("search").clean.arrays
+    batch = batch_of(arrays, slice(4), "cpu")
     table = problem.table.cost("flops", space, X)
     for i, pattern in enumerate(patterns[:5]):
         dropped = Realised.of(space.options(pattern)).dropped
-        flops = executed_flops(
-            lambda d=dropped: worker.runner.stages.logits(forward(worker.runner.stages, tokens, d))
-        )
-        executed.append(flops / (table[i] * tokens.numel()))
+        flops = executed_flops(lambda d=dropped: stages.logits(forward(stages, batch, d)))
+        executed.append(flops / (table[i] * batch["tokens"].numel()))
     result = {
         "dense_seconds": float(best[0]),
         "r2": float(r2),

@@ -14,13 +14,15 @@ from torch import nn
 from evoprune.core.costs import CostTable, Extent, Row, fixed, of_site
 from evoprune.core.errors import ModelError
 from evoprune.core.metrics import Table
+from evoprune.core.networks import GivenLogits
 from evoprune.core.pattern import Option
 from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.image_pool import ImagePool
 from evoprune.evaluation.realise import Realiser
-from evoprune.families.stages import batches
-from evoprune.tasks.outputs import Outputs
+from evoprune.evaluation.runner import NO_BOUNDARIES
+from evoprune.families.stages import batch_of, batches
+from evoprune.tasks.outputs import PatternLogits
 
 
 class Mlp:
@@ -146,7 +148,9 @@ class MlpRunner:
     def __init__(self, model: nn.Sequential, task: Any, realiser: Realiser, device: str) -> None:
         self.model, self.task, self.realiser, self.device = model, task, realiser, device
 
-    def reference(self, examples: Examples, boundaries: Sequence[int] = ()) -> Examples:
+    def reference(
+        self, examples: Examples, boundaries: Mapping[str, Sequence[int]] = NO_BOUNDARIES
+    ) -> Examples:
         """Returns the examples as they are: nothing of the dense outputs is needed."""
         return examples
 
@@ -154,23 +158,26 @@ class MlpRunner:
         self,
         options: Sequence[Mapping[str, Option]],
         examples: Examples,
-        boundaries: Sequence[int] = (),
+        boundaries: Mapping[str, Sequence[int]] = NO_BOUNDARIES,
     ) -> list[dict[str, Table] | Exception]:
         """Returns the tables of each pattern, or the exception that it raised."""
         found: list[dict[str, Table] | Exception] = []
-        for one in options:
+        for pattern in options:
             try:
-                with self.realiser.apply(one):
+                with self.realiser.apply(pattern):
                     found.append(
-                        {name: self._table(p, boundaries) for name, p in examples.passes.items()}
+                        {
+                            name: self._table(one, boundaries.get(name, ()))
+                            for name, one in examples.passes.items()
+                        }
                     )
             except Exception as error:
                 found.append(error)
         return found
 
     def _table(self, one: Pass, boundaries: Sequence[int]) -> Table:
-        logits = self._logits(one, boundaries).double().numpy()
-        columns = self.task.measure(logits, one.arrays.get("labels"))
+        outputs = GivenLogits(self._logits(one, boundaries))
+        columns = self.task.measure(outputs, batch_of(one.arrays, slice(None), "cpu"))
         return Table(dict(sorted(columns.items())), one.groups)
 
     def _logits(self, one: Pass, boundaries: Sequence[int] = ()) -> torch.Tensor:
@@ -183,7 +190,7 @@ class MlpRunner:
 
     def outputs(
         self, options: Sequence[Mapping[str, Option]], examples: Examples
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PatternLogits]:
         """Yields the logits of all patterns, a pass at a time."""
         for name, one in examples.passes.items():
             found = []
@@ -192,7 +199,7 @@ class MlpRunner:
                     found.append(self._logits(one))
             labels = one.arrays.get("labels")
             known = {} if labels is None else {"target": torch.from_numpy(labels)}
-            yield Outputs(name, torch.arange(len(one)), torch.stack(found), known)
+            yield PatternLogits(name, torch.arange(len(one)), torch.stack(found), known)
 
     def embedding(self, one: Pass) -> np.ndarray:
         """Returns what the last layer reads (N, D)."""
