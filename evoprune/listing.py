@@ -42,7 +42,7 @@ def listing(
             f"Leave it out: evoprune ls {what}.",
         )
     if what == "sites":
-        return ["site", "kind", "units", "parent", "parameters"], _sites(subject)
+        return _sites(subject)
     if what == "keys":
         return ["key", "type", "default", "meaning"], _keys(subject or "")
     if what in SHIPPED:
@@ -125,7 +125,7 @@ def _parts(what: str) -> tuple[list[str], Rows]:
     return ["name", "options", "what"], [[name, options, text] for name, _, options, text in rows]
 
 
-def _sites(config: str | None) -> Rows:
+def _sites(config: str | None) -> tuple[list[str], Rows]:
     """Returns the sites of a model that a search would take, with the parameters in each.
 
     Raises:
@@ -147,7 +147,13 @@ def _sites(config: str | None) -> Rows:
         if site.parent is not None and site.kind in ("attn", "mlp"):
             under[site.parent] = under.get(site.parent, 0.0) + under.get(site.name, 0.0)
     counts = {name: f"{count:,.0f}" for name, count in under.items()}
-    return [[s.name, s.kind, str(s.units), s.parent or "", counts.get(s.name, "")] for s in sites]
+    notes = family.notes(model) if hasattr(family, "notes") else {}
+    header = ["site", "kind", "units", "parent", "parameters"]
+    rows = [[s.name, s.kind, str(s.units), s.parent or "", counts.get(s.name, "")] for s in sites]
+    if not notes:
+        return header, rows
+    rows = [[*row, notes.pop(row[0], "")] for row in rows]
+    return [*header, "note"], rows + [[name, "", "", "", "", note] for name, note in notes.items()]
 
 
 def _of_config(config: str) -> tuple[Any, Any]:
@@ -172,7 +178,7 @@ def _of_model(name: str) -> tuple[Any, Any]:
         )
     settings = ModelConfig(name_or_path=name)
     family, model, _ = open_network(settings)
-    if hasattr(model, "get_input_embeddings"):
+    if not hasattr(family, "layout") and hasattr(model, "get_input_embeddings"):
         family.check(model, {"search": _random_chunk(model)}, settings.device)
     return family, model
 

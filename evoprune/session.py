@@ -278,7 +278,7 @@ def _problem(
     """Returns what the workers need to know, and what is searched."""
     manifest = folder.read_manifest() or {}
     family = FAMILIES.load(manifest["family"])()
-    if config.space.family != family.name:
+    if config.space.family not in (family.name, *getattr(family, "kin", ())):
         raise SpaceError(
             f"The space '{config.space.name}' is for the family '{config.space.family}', "
             f"the model is of '{family.name}'.",

@@ -64,12 +64,13 @@ def test_sites_and_search_refuse_a_short_window_in_the_same_words(tmp_path, tiny
 def test_sites_of_a_model_of_no_family_name_what_is_in_the_way(tmp_path):
     import transformers
 
-    config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20)
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    config = transformers.T5Config(d_model=8, d_ff=8, d_kv=4, num_heads=2, vocab_size=20)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     cause, _ = sentence(listing, "sites", str(tmp_path), ())
     assert cause == (
-        "No family takes GPT2LMHeadModel apart (decoder: it holds transformer, lm_head (20, 8), "
-        "and no blocks at model.layers)."
+        "No family takes T5ForConditionalGeneration apart (decoder: it holds shared (20, 8), "
+        "encoder, decoder, lm_head (20, 8), and no blocks at model.layers; transformer: "
+        "T5ForConditionalGeneration has 2 stacks of blocks (encoder.block, decoder.block))."
     )
 
 

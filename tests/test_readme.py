@@ -73,9 +73,10 @@ def test_the_plugin_block_registers_an_objective(tmp_path):
     check_objective(OBJECTIVES.load("worst_example")())
 
 
-def test_the_yaml_block_is_a_configuration():
-    (block,) = blocks("yaml")
-    assert load_config(yaml.safe_load(block)).space.name == "decoder/subblocks"
+def test_the_yaml_blocks_are_configurations():
+    found = [load_config(yaml.safe_load(block)) for block in blocks("yaml")]
+    assert [one.space.name for one in found] == ["decoder/subblocks", "transformer/subblocks"]
+    assert [one.task.type for one in found] == ["causal_lm", "text_classification"]
 
 
 @pytest.mark.parametrize("name", ["run", "test"])

@@ -118,6 +118,7 @@ DATA = Registry(
         "packages": "evoprune.data.packages:PackagesSource",
         "text": "evoprune.data.sources:TextSource",
         "jsonl": "evoprune.data.sources:JsonLinesSource",
+        "csv": "evoprune.data.sources:CsvSource",
         "datasets": "evoprune.data.sources:DatasetsSource",
         "list": "evoprune.data.sources:ListSource",
         "digits": "evoprune.data.image_sources:DigitsSource",
@@ -154,6 +155,7 @@ FAMILIES = Registry(
     {
         "decoder": "evoprune.families.decoder:Decoder",
         "sparse_head": "evoprune.families.sparse_head.family:SparseHead",
+        "transformer": "evoprune.families.transformer.family:Transformer",
     },
     purpose="how networks are taken apart",
 )
@@ -169,6 +171,8 @@ TASKS = Registry(
     {
         "causal_lm": "evoprune.tasks.causal_lm:CausalLM",
         "classification": "evoprune.tasks.classification:Classification",
+        "image_classification": "evoprune.tasks.labelled:ImageClassification",
+        "text_classification": "evoprune.tasks.labelled:TextClassification",
     },
     purpose="what networks are for",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evoprune.criteria.statistics import input_moments
-from evoprune.criteria.subject import Subject, lifted
+from evoprune.criteria.subject import Subject, along_inputs, lifted
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,6 @@ class Flap:
 
         def element(row: "Row") -> "torch.Tensor":
             weight = subject.tensor(row).detach().double().square()
-            return weight * moments[row.name].variance[None, :]
+            return weight * along_inputs(row, moments[row.name].variance)
 
         return lifted(subject, element, reading=True)

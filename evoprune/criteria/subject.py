@@ -74,6 +74,16 @@ def lift(row: Row, site: str, element: "torch.Tensor", units: int) -> np.ndarray
     return total
 
 
+def along_inputs(row: Row, values: "torch.Tensor") -> "torch.Tensor":
+    """Returns values of the inputs of a layer (in,), to be multiplied with its weight.
+
+    They stand along the axis that reads: (1, in) for ``nn.Linear``, (in, 1) for a ``Conv1D``.
+    """
+    shape = [1] * len(row.dims)
+    shape[row.reads] = -1
+    return values.reshape(shape)
+
+
 def lifted(
     subject: Subject, element: Callable[[Row], "torch.Tensor"], reading: bool = False
 ) -> dict[str, np.ndarray]:

@@ -20,12 +20,14 @@ class Document:
         kind: the label of the text it is, e.g. ``"prose"``.
         text: the text.
         tokens: the text as token ids, where it comes so; the text itself then is not read.
+        label: the class it belongs to, as it was written; None where nobody says.
     """
 
     key: str
     kind: str
     text: str
     tokens: tuple[int, ...] | None = None
+    label: str | None = None
 
     @property
     def digest(self) -> str:

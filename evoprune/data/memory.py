@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -71,7 +71,7 @@ def in_memory(data: Any) -> DocumentsInMemory | ImagesInMemory:
     Args:
         data: a list, a PyTorch or Hugging Face data set, or a PyTorch loader, of texts, of
             mappings with ``text`` or ``input_ids`` (and, if there are, ``attention_mask``,
-            ``kind`` and ``key``), or of (image, label) pairs or mappings of these names.
+            ``kind``, ``key`` and ``label``), or of (image, label) pairs or mappings of these names.
 
     Raises:
         DataError: it is something else, empty, or its examples are not all of one sort.
@@ -211,8 +211,9 @@ def _document(example: Any, number: int) -> Document:
         made = Document("", str(example.get("kind", "text")), text_of(example, "text", where))
     else:
         raise DataError(f"Example {number} of the data is {_named(example)}.", REMEDY)
-    key = example.get("key") if isinstance(example, Mapping) else None
-    return Document(str(key or made.digest[:16]), made.kind, made.text, made.tokens)
+    told = example if isinstance(example, Mapping) else {}
+    label = None if "label" not in told else str(told["label"])
+    return replace(made, key=str(told.get("key") or made.digest[:16]), label=label)
 
 
 def _tokens(example: Mapping[str, Any], where: str) -> tuple[int, ...]:

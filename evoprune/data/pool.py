@@ -40,6 +40,11 @@ class TextPool:
         return {"tokens": self.tokens, "lengths": self.lengths}
 
     @property
+    def sizes(self) -> np.ndarray:
+        """The work in each chunk: its tokens (N,)."""
+        return self.lengths
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of tokens and lengths, in hexadecimal."""
         shape = repr(self.tokens.shape).encode()

@@ -1,6 +1,8 @@
 """Data sources: each is a dataclass of what a person writes under ``data:`` in a configuration."""
 
+import csv
 import glob
+import io
 import json
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,12 +81,14 @@ class JsonLinesSource:
         text_field: the field that holds the text.
         kind_field: the field that holds the kind; by default the file's name without the suffix.
         key_field: the field that names the document; by default the file's name and the text do.
+        label_field: the field that holds the class, for classifiers.
     """
 
     files: list[str]
     text_field: str = "text"
     kind_field: str | None = None
     key_field: str | None = None
+    label_field: str | None = None
 
     def documents(self) -> list[Document]:
         """Returns the documents in order of their keys.
@@ -108,7 +112,22 @@ class JsonLinesSource:
         text = text_of(row, self.text_field, where)
         kind = str(_value_of(row, self.kind_field, where)) if self.kind_field else path.stem
         key = str(_value_of(row, self.key_field, where)) if self.key_field else _key(path, text)
-        return Document(key, kind, text)
+        label = str(_value_of(row, self.label_field, where)) if self.label_field else None
+        return Document(key, kind, text, label=label)
+
+
+@dataclass(frozen=True)
+class CsvSource(JsonLinesSource):
+    """Tables as text, with a row of names first: CSV, or TSV where a file is called so.
+
+    Args are those of JSON lines: a field is a column.
+    """
+
+    def _of_file(self, path: Path) -> Iterator[Document]:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        rows = csv.DictReader(io.StringIO(read_text(path)), delimiter=delimiter)
+        for number, row in enumerate(rows, start=2):
+            yield self._document({k: v for k, v in row.items() if v is not None}, path, number)
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,7 @@ class DatasetsSource:
         text_field: the column that holds the text.
         kind_field: the column that holds the kind; by default the data set's name.
         limit: how many rows to read; by default all.
+        label_field: the column that holds the class, for classifiers.
     """
 
     name_or_path: str
@@ -130,6 +150,7 @@ class DatasetsSource:
     text_field: str = "text"
     kind_field: str | None = None
     limit: int | None = None
+    label_field: str | None = None
 
     def documents(self) -> list[Document]:
         """Returns the documents in order of their keys.
@@ -146,7 +167,8 @@ class DatasetsSource:
             kind = self.name_or_path
             if self.kind_field:
                 kind = str(_value_of(row, self.kind_field, where))
-            found.append(Document(f"{self.split_name}:{number:09d}", kind, text))
+            label = str(_value_of(row, self.label_field, where)) if self.label_field else None
+            found.append(Document(f"{self.split_name}:{number:09d}", kind, text, label=label))
         return filled(found, f"'{self.name_or_path}'", "Choose another split or field.")
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
@@ -174,7 +196,7 @@ class ListSource:
     """Texts given directly, for use from Python.
 
     Args:
-        texts: strings, or mappings with ``text`` and optionally ``kind`` and ``key``.
+        texts: strings, or mappings with ``text`` and optionally ``kind``, ``key`` and ``label``.
     """
 
     texts: Sequence[str | Mapping[str, str]]
@@ -198,7 +220,9 @@ class ListSource:
                 "Give a string or a mapping with 'text'.",
             )
         text = text_of(entry, "text", f"entry {number} of the list")
-        return Document(str(entry.get("key", key)), str(entry.get("kind", "text")), text)
+        label = None if "label" not in entry else str(entry["label"])
+        kind = str(entry.get("kind", "text"))
+        return Document(str(entry.get("key", key)), kind, text, label=label)
 
 
 def files_of(patterns: Sequence[str]) -> list[Path]:

@@ -99,7 +99,7 @@ def _share(made: Any, subject: ExportSubject) -> None:
     held = dict(subject.model.named_parameters())
     rows = {row.name: row for row in subject.table.tensors()}
     kept = kept_blocks(subject.space, subject.pattern)
-    names = subject.family.block_tensors(kept, list(held))
+    names = subject.family.block_tensors(subject.model, kept, list(held))
     for name, parameter in made.named_parameters():
         old = names.get(name)
         if old in held and old not in subject.added:

@@ -90,6 +90,8 @@ def open_experiment(
     if note := getattr(source, "note", ""):
         say(f"data      {note}")
     say(f"data      {', '.join(f'{split} {len(pool)}' for split, pool in pools.items())} examples")
+    if hasattr(family, "labelled"):
+        pools = family.labelled(network, pools)
     family.check(network, pools, config.model.device)
     return Opened(family, network, task, processor, pools, weights)
 

@@ -18,7 +18,7 @@ from evoprune.core.space import Site, Space
 from evoprune.criteria.rank import permute
 from evoprune.criteria.subject import Subject, orders
 from evoprune.data.examples import Examples
-from evoprune.families.stages import forward, micro_batches, real_positions
+from evoprune.families.stages import NO_SITES, micro_batches, real_positions
 
 if TYPE_CHECKING:
     import torch
@@ -112,8 +112,13 @@ def _runs(task: Any, device: str, family: Any, model: Any, examples: Examples) -
     def run() -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
         stages = family.stages(model)
         for _, batch in micro_batches(stages, examples.clean.arrays, device):
-            features = forward(stages, batch)
-            real = real_positions(batch, features)
+            state = stages.begin(batch)
+            entered = getattr(state, "hidden", None)
+            for index in range(stages.n_blocks):
+                state = stages.block(index, state, NO_SITES)
+            features = stages.features(state)
+            # What the layers of a block read has a position each, also where a head reads one.
+            real = real_positions(batch, features if entered is None else entered)
             yield task.loss(HeadOutputs(stages, features), batch), real
 
     return run

@@ -3,7 +3,7 @@
 Nothing is written into the weights, so reverting is exact.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,8 @@ class Realiser:
         model: the base model.
         table: its cost table, whose rows say how tensors are cut.
         adapt: a recovery that is part of every evaluation, with what it stored.
+        attrs: numbers of modules that follow sites, each with ``module``, ``name``, ``site`` and
+            ``per_unit`` (``families.transformer.layout.Attr``).
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Realiser:
         model: Any,
         table: CostTable,
         adapt: tuple[Adapt, Mapping[str, np.ndarray]] | None = None,
+        attrs: Sequence[Any] = (),
     ) -> None:
         modules = dict(model.named_modules())
         self._model, self._table, self._adapt = model, table, adapt
@@ -94,6 +97,11 @@ class Realiser:
             owner, _, leaf = row.name.rpartition(".")
             for site in {part.site for dim in row.dims for part in dim if part.site}:
                 self._by_site.setdefault(site, []).append((modules[owner], leaf, row))
+
+        self._attrs: dict[str, list[tuple[Any, str, int]]] = {}
+        for one in attrs:
+            told = (modules[one.module], one.name, one.per_unit)
+            self._attrs.setdefault(one.site, []).append(told)
 
     @property
     def far_reaching(self) -> bool:
@@ -108,7 +116,12 @@ class Realiser:
         realised = Realised.of(options)
         added = self.delta(realised)
         before: list[tuple[Any, str, torch.nn.Parameter | None]] = []
+        numbers: list[tuple[Any, str, int]] = []
         try:
+            for site, kept in realised.kept.items():
+                for module, name, per_unit in self._attrs.get(site, ()):
+                    numbers.append((module, name, getattr(module, name)))
+                    setattr(module, name, per_unit * len(kept))
             for module, leaf, row in {
                 (id(m), leaf): (m, leaf, row)
                 for site in realised.kept
@@ -127,6 +140,8 @@ class Realiser:
         finally:
             for module, leaf, whole in reversed(before):
                 module._parameters[leaf] = whole
+            for module, name, number in reversed(numbers):
+                setattr(module, name, number)
 
     def delta(self, realised: Realised) -> dict[str, "torch.Tensor"]:
         """Returns the tensors that the recovery gives a pattern, by name."""

@@ -30,7 +30,8 @@ def make_runner(
     if hasattr(family, "runner"):
         runner: Runner = family.runner(model, task, device)
         return runner
-    realiser, stages = Realiser(model, table, adapt), family.stages(model)
+    attrs = family.attrs(model) if hasattr(family, "attrs") else ()
+    realiser, stages = Realiser(model, table, adapt, attrs), family.stages(model)
     if is_streamed(family, model):
         blocks = list(family.blocks(model))
         return StreamedRunner(stages, task, realiser, blocks, device, boundary_bytes)

@@ -329,10 +329,15 @@ class Worker:
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            values = {
-                name: float(objective.value(outcome, examples.dense))
-                for name, objective in self.objectives.items()
-            }
+            values = {}
+            for name, objective in self.objectives.items():
+                try:
+                    values[name] = float(objective.value(outcome, examples.dense))
+                except KeyError:
+                    # A column beside the objectives may read what this network does not say, or a
+                    # pass that these data do not make.
+                    if name in self.spec.required:
+                        raise
         except Exception as caught:  # whatever a model, a task or a plug-in may raise
             error = f"{type(caught).__name__}: {' '.join(str(caught).split())[:300]}"
             if any(words in error.lower() for words in OUT_OF_MEMORY):

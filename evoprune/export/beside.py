@@ -10,6 +10,7 @@ from evoprune.core.errors import ExportError
 from evoprune.export.subject import Source
 
 _GENERATION = "generation_config.json"
+_PROCESSOR = "preprocessor_config.json"
 # One of these is there if there is a tokenizer.
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _OF_TOKENIZERS = re.compile(
@@ -30,10 +31,12 @@ class Carried:
     Attributes:
         tokenizer: whether there is a tokenizer.
         licences: names of the files that say what may be done with the model.
+        processor: whether there is what turns pictures into inputs.
     """
 
     tokenizer: bool = False
     licences: tuple[str, ...] = ()
+    processor: bool = False
 
 
 def carry_over(source: Source, folder: Path) -> Carried:
@@ -58,7 +61,10 @@ def carry_over(source: Source, folder: Path) -> Carried:
         travels = path.name in licences or (tokenizer and _OF_TOKENIZERS.fullmatch(path.name))
         if travels and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
-    return Carried(tokenizer, licences)
+    processor = _file(source, _PROCESSOR)
+    if processor is not None:
+        shutil.copyfile(processor, folder / _PROCESSOR)
+    return Carried(tokenizer, licences, processor is not None)
 
 
 def _save_tokenizer(source: Source, folder: Path) -> None:

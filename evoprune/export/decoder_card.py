@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evoprune.core.export_rungs import ExportRung
+from evoprune.export.autos import auto_class
 from evoprune.export.beside import Carried
 from evoprune.export.card import RECORD, Words, table
 from evoprune.export.subject import Source
 
 OWN_CODE = """\
 The layers of this model are unlike each other, so that it comes with a file of its own,
-`modeling_evoprune.py`, which needs torch and transformers only; `trust_remote_code=True` lets it
+`{file}`, which needs torch and transformers only; `trust_remote_code=True` lets it
 run. Classes of transformers themselves refuse the folder, and vLLM and the converters to GGUF do
 not take it. evoprune does without that trust: it runs the file that it ships itself, if this one
 equals it.
@@ -30,8 +31,16 @@ These are the linear modules that are left, as `peft` asks for them:
 ```python
 from peft import LoraConfig
 
-config = LoraConfig(task_type="CAUSAL_LM", target_modules={names})
+config = LoraConfig(task_type="{task}", target_modules={names})
 ```"""
+
+
+# What the models of an automatic class are for, in the words of the hub and of `peft`.
+TASKS = {
+    "AutoModelForCausalLM": ("text-generation", "CAUSAL_LM"),
+    "AutoModelForSequenceClassification": ("text-classification", "SEQ_CLS"),
+    "AutoModelForImageClassification": ("image-classification", ""),
+}
 
 
 def words(
@@ -40,8 +49,9 @@ def words(
     layers: Sequence[Mapping[str, str]],
     carried: Carried,
     linears: Sequence[str],
+    kind: type,
 ) -> Words:
-    """Returns what is said of an exported decoder.
+    """Returns what is said of an exported transformer.
 
     Args:
         source: what was exported.
@@ -49,8 +59,11 @@ def words(
         layers: what each layer keeps, a row a layer, where they differ.
         carried: what lies beside the model.
         linears: names of its linear modules (``linear_names``).
+        kind: the base's class.
     """
-    front = ["library_name: transformers", "pipeline_tag: text-generation"]
+    auto = auto_class(kind)
+    tag, task = TASKS.get(auto, ("", ""))
+    front = ["library_name: transformers", *([f"pipeline_tag: {tag}"] if tag else [])]
     if source.label == source.name_or_path:
         front.insert(0, f"base_model: {json.dumps(source.label)}")
     details = [table(layers)] if layers else []
@@ -60,9 +73,11 @@ def words(
         tuple(front),
         f"It was not trained after that unless the provenance in `{RECORD}` says so.",
         tuple(details),
-        _loading(source, rung, carried.tokenizer),
+        _loading(source, rung, carried, auto),
         # Training would fill the zeros that stand for what is removed.
-        "" if rung == "dense-masked" else LORA.replace("{names}", json.dumps(list(linears))),
+        ""
+        if rung == "dense-masked" or not task
+        else LORA.replace("{names}", json.dumps(list(linears))).replace("{task}", task),
         _licence(carried.licences),
     )
 
@@ -83,20 +98,25 @@ def _licence(files: Sequence[str]) -> str:
     return f"{said}{', '.join(f'[{name}]({name})' for name in files)}."
 
 
-def _loading(source: Source, rung: ExportRung, tokenizer: bool) -> str:
-    own = rung == "heterogeneous"
+def _loading(source: Source, rung: ExportRung, carried: Carried, auto: str) -> str:
+    own, tokenizer = rung == "heterogeneous", carried.tokenizer
     # Without it transformers would ask, and wait for an answer; of the tokenizer too.
     trust = ", trust_remote_code=True" if own or source.trust_remote_code else ""
     code = [
         "```python",
-        "from transformers import AutoModelForCausalLM" + (", AutoTokenizer" if tokenizer else ""),
+        f"from transformers import {auto}" + (", AutoTokenizer" if tokenizer else ""),
         "",
         'folder = "."  # where this card lies',
-        f'model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto"{trust})',
+        f'model = {auto}.from_pretrained(folder, dtype="auto"{trust})',
     ]
     if tokenizer:
         code.append(f"tokenizer = AutoTokenizer.from_pretrained(folder{trust})")
-    text = "\n".join([*code, "```"]) + f"\n\n{OWN_CODE if own else 'evoprune is not needed.'}"
-    if not tokenizer:
+    if carried.processor:
+        code[1] += ", AutoImageProcessor"
+        code.append(f"processor = AutoImageProcessor.from_pretrained(folder{trust})")
+    file = "modeling_evoprune.py" if source.family == "decoder" else "modeling_evoprune_cut.py"
+    said = OWN_CODE.replace("{file}", file) if own else "evoprune is not needed."
+    text = "\n".join([*code, "```"]) + f"\n\n{said}"
+    if not tokenizer and not carried.processor:
         text += "\n\nNo tokenizer was found beside the base model, so none is here."
     return text

@@ -1,6 +1,8 @@
 """Exports a pattern of a decoder: the writers of the rungs, and what is carried over."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,24 @@ MODELS: dict[ExportRung, Callable[[ExportSubject], Any]] = {
 }
 
 
+Models = Mapping[ExportRung, Callable[[ExportSubject], Any]]
+# Returns the error of an export that was loaded again: of what, where from, how, in which folder.
+Check = Callable[[ExportSubject, Source, ExportRung, Path], float]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How models of a family are exported.
+
+    Attributes:
+        models: what returns the model of each rung, to be written, or raises UnfitError.
+        check: loads an export again and compares.
+    """
+
+    models: Models
+    check: Check
+
+
 def export_pattern(
     source: Source,
     space: Space,
@@ -44,6 +64,7 @@ def export_pattern(
     scores: Mapping[str, float],
     provenance: Mapping[str, Any],
     tokens: np.ndarray | None = None,
+    way: Way | None = None,
     verify: bool = True,
     verifying: Callable[[], None] = lambda: None,
     dtype: str | None = None,
@@ -56,6 +77,7 @@ def export_pattern(
         scores: column → value (``val_nll``, ``report_nll_low`` …) for the model card.
         provenance: what the run says of itself, as JSON.
         tokens: (N, T) int64 without padding, to verify with; random ones by default.
+        way: of the pattern's family; that of decoders by default.
         verify: whether to load the export in a fresh process and compare.
         verifying: called when that begins.
         dtype: of the weights written; by default the original model's, or that of the search
@@ -68,20 +90,22 @@ def export_pattern(
     check_target(target)
     chosen = _dtype(source, dtype)
     subject = ExportSubject.load(source, space, pattern, chosen)
+    way = way or Way(MODELS, partial(_verified, tokens))
     with writing(target) as folder:
-        rung, reason, model = _climb_down(subject)
+        rung, reason, model = _climb_down(subject, way.models)
         model.save_pretrained(folder, max_shard_size=SHARD)
         params = sum(parameter.numel() for parameter in model.parameters())
         carried = carry_over(source, folder)
         size = weight_bytes(folder)
         sizes = (subject.params(space.dense), params), size
-        said = words(source, rung, _layers(subject, rung), carried, linear_names(model))
+        layers, linears = _layers(subject, rung), linear_names(model)
+        said = words(source, rung, layers, carried, linears, type(subject.model))
         made = (rung, reason, chosen, *sizes, scores, provenance, said)
         Card(source, space, pattern, *made).write(folder)
         error = None
         if verify:
             verifying()
-            error = _verified(subject, source, rung, folder, tokens)
+            error = way.check(subject, source, rung, folder)
             record_error(folder, error)
     return Exported(target, rung, reason, params, size, error)
 
@@ -153,12 +177,14 @@ def _layers(subject: ExportSubject, rung: ExportRung) -> tuple[Mapping[str, str]
     return tuple(layer_table(subject)) if rung == "heterogeneous" else ()
 
 
-def _climb_down(subject: ExportSubject) -> tuple[ExportRung, str, Any]:
+def _climb_down(subject: ExportSubject, models: Models) -> tuple[ExportRung, str, Any]:
     """Returns the first rung, from the highest allowed down, that takes the model, why, and it."""
     highest, reason = rung_of(subject.space, subject.pattern)
     for rung in LADDER[LADDER.index(highest) :]:
+        if rung not in models:
+            continue
         try:
-            return rung, reason, MODELS[rung](subject)
+            return rung, reason, models[rung](subject)
         except UnfitError as why:
             reason = str(why)
     raise ExportError(f"No rung holds the pattern: {reason}", "Export another pattern.")
@@ -187,11 +213,11 @@ def _dtype(source: Source, asked: str | None) -> str:
 
 
 def _verified(
+    tokens: np.ndarray | None,
     subject: ExportSubject,
     source: Source,
     rung: ExportRung,
     folder: Path,
-    tokens: np.ndarray | None,
 ) -> float:
     if tokens is None or tokens.size == 0:
         vocabulary = subject.model.get_input_embeddings().weight.shape[0]

@@ -1,6 +1,7 @@
 """A script for a process of its own: loads an export without evoprune and says what it computes.
 
-``python -I fresh.py FOLDER`` reads ``job.json`` there. Of a decoder it reads ``tokens.npy`` and
+``python -I fresh.py FOLDER`` reads ``job.json`` there. Of a model that is no decoder it reads
+``inputs.npz`` and writes ``logits.npy``. Of a decoder it reads ``tokens.npy`` and
 writes ``logits.npy`` (N, T, V) and ``result.json``: the largest differences between decoding with
 the key–value cache and without, relative to the largest logit. Of a head it reads ``inputs.npy``
 and writes ``logits.npy`` (N, C). It imports nothing of evoprune.
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
-    (classify if job.get("kind") == "head" else decode)(folder, job)
+    {"head": classify, "inputs": answer}.get(job.get("kind", ""), decode)(folder, job)
 
 
 def classify(folder: Path, job: dict[str, Any]) -> None:
@@ -41,6 +42,22 @@ def classify(folder: Path, job: dict[str, Any]) -> None:
     with torch.inference_mode():
         logits = model(torch.from_numpy(np.load(folder / "inputs.npy", allow_pickle=False)))
     np.save(folder / "logits.npy", logits.numpy(), allow_pickle=False)
+
+
+def answer(folder: Path, job: dict[str, Any]) -> None:
+    """Writes what a model of transformers says of inputs, one example after another."""
+    import numpy as np
+    import torch
+
+    model, found = load(job), []
+    with np.load(folder / "inputs.npz", allow_pickle=False) as file:
+        inputs = {name: torch.from_numpy(file[name]) for name in file.files}
+    inputs = {n: t.to(model.dtype) if t.is_floating_point() else t for n, t in inputs.items()}
+    with torch.inference_mode():
+        for row in range(len(next(iter(inputs.values())))):
+            one = {name: value[row : row + 1] for name, value in inputs.items()}
+            found.append(model(**one).logits)
+    np.save(folder / "logits.npy", torch.cat(found).numpy(), allow_pickle=False)
 
 
 def decode(folder: Path, job: dict[str, Any]) -> None:
@@ -69,7 +86,8 @@ def load(job: dict[str, Any]) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+    kind = getattr(transformers, job.get("auto", "AutoModelForCausalLM"))
+    model, info = kind.from_pretrained(
         job["folder"],
         dtype=getattr(torch, job["dtype"]),
         trust_remote_code=job["trust_remote_code"],
@@ -79,7 +97,8 @@ def load(job: dict[str, Any]) -> Any:
     if wrong:
         raise SystemExit(f"{len(wrong)} tensors of the model and of the file differ: {wrong[0]} …")
     # What the source says about sampling and end tokens would cut the comparison short.
-    model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=0)
+    if model.can_generate():
+        model.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=0)
     return model.eval()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evoprune.core.export_rungs import UnfitError, block_widths, kept_blocks
+from evoprune.core.export_rungs import UnfitError, block_widths
 from evoprune.export.homogeneous import check_params, smaller_state
 from evoprune.export.subject import ExportSubject
 
@@ -23,7 +23,7 @@ def differ(subject: ExportSubject) -> Any:
     config_class, model_class = (
         getattr(modeling_evoprune, modeling_evoprune.PREFIX + name) for name in stock
     )
-    kept = kept_blocks(subject.space, subject.pattern)
+    kept = subject.kept
     config = subject.family.keep_blocks(subject.model.config, kept).to_dict()
     config["per_layer_config"] = layer_overrides(subject, kept)
     # Absent tensors are empty ones in the base's terms: of no heads there is no projection.
@@ -45,7 +45,7 @@ def layer_overrides(subject: ExportSubject, kept: list[int]) -> dict[str, Mappin
     found = {}
     for number, block in enumerate(kept):
         widths, gone = block_widths(subject.space, subject.pattern, block)
-        here = set(subject.family.block_tensors([block], subject.new).values())
+        here = set(subject.family.block_tensors(subject.model, [block], subject.new).values())
         said = subject.family.layer_override(subject.model.config, widths, gone, here)
         if said:
             found[str(number)] = said
@@ -75,13 +75,13 @@ def layer_table(subject: ExportSubject) -> list[dict[str, str]]:
     """Returns a row for each layer: its number, that in the base, and what it keeps."""
     space, pattern = subject.space, subject.pattern
     rows = []
-    for number, block in enumerate(kept_blocks(space, pattern)):
+    for number, block in enumerate(subject.kept):
         widths, gone = block_widths(space, pattern, block)
         row = {"layer": str(number), "in the base": str(block)}
         for kind, (units, parents) in _units(subject, block).items():
             dropped = bool(parents & gone)
             row[kind] = "–" if dropped else f"{widths.get(kind, units):,} of {units:,}"
-        new = subject.family.block_tensors([block], subject.new).values()
+        new = subject.family.block_tensors(subject.model, [block], subject.new).values()
         if subject.new:
             row["added biases"] = ", ".join(sorted(n.split(".")[-2] for n in new)) or "none"
         rows.append(row)

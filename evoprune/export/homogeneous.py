@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from evoprune.core.errors import ExportError
-from evoprune.core.export_rungs import UnfitError, equal_widths, kept_blocks
+from evoprune.core.export_rungs import UnfitError, equal_widths
 from evoprune.export.subject import ExportSubject
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def smaller_config(subject: ExportSubject) -> Any:
             f"The recovery adds {len(subject.new)} tensors such as '{subject.new[0]}', "
             f"which {type(subject.model).__name__} does not have."
         )
-    space, pattern = subject.space, subject.pattern
-    config = subject.family.keep_blocks(subject.model.config, kept_blocks(space, pattern))
-    widths = equal_widths(space, pattern)
+    config = subject.family.keep_blocks(subject.model.config, subject.kept)
+    widths = equal_widths(subject.space, subject.pattern)
     why = subject.family.refusal(config, widths)
     if why:
         raise UnfitError(why)
@@ -64,10 +63,9 @@ def smaller_state(subject: ExportSubject) -> dict[str, "torch.Tensor"]:
         for row in subject.table.tensors()
         if not subject.realised.gone(row, subject.parents)
     }
-    kept = kept_blocks(subject.space, subject.pattern)
     found = {}
     names = dict.fromkeys([*rows, *subject.buffers(), *subject.added])
-    for new, old in subject.family.block_tensors(kept, names).items():
+    for new, old in subject.family.block_tensors(subject.model, subject.kept, names).items():
         tensor = subject.added[old] if old in subject.added else held[old]
         if old in rows and old not in subject.added:
             tensor = subject.realised.cut(tensor, rows[old])

@@ -7,8 +7,6 @@ from typing import Any
 from evoprune.core.errors import ModelError
 from evoprune.core.files import sha256_of
 
-OWN_CODE = "modeling_evoprune.py"
-
 
 def load_export(folder: Path, dtype: str | None, device: str) -> Any:
     """Returns the model or head of a folder, in evaluation mode (``evoprune.load``)."""
@@ -80,22 +78,24 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _class_of(folder: Path, config: dict[str, Any]) -> Any:
     """Returns the class that loads a folder; one of ours where the layers differ."""
-    if not str(config.get("model_type", "")).startswith("evoprune_"):
-        from transformers import AutoModelForCausalLM
+    import transformers
 
-        return AutoModelForCausalLM
-    from evoprune.export import modeling_evoprune
+    name, kind = (config.get("architectures") or [""])[0], str(config.get("model_type", ""))
+    if not kind.startswith("evoprune_"):
+        return getattr(transformers, name, transformers.AutoModelForCausalLM)
+    from evoprune.export import modeling_evoprune, modeling_evoprune_cut
 
-    ours, theirs = Path(modeling_evoprune.__file__), folder / OWN_CODE
+    own = modeling_evoprune_cut if kind.startswith("evoprune_cut_") else modeling_evoprune
+    ours = Path(str(own.__file__))
+    theirs = folder / ours.name
     if not theirs.is_file() or sha256_of(theirs) != sha256_of(ours):
         raise ModelError(
             f"'{theirs}' is not the modelling file of this evoprune, so it is not trusted.",
             "Export the model again; or read the file and load the folder by transformers with "
             "trust_remote_code=True.",
         )
-    name = (config.get("architectures") or [""])[0]
     try:
-        return getattr(modeling_evoprune, name)
+        return getattr(own, name)
     except AttributeError as error:
         raise ModelError(
             f"'{folder}' names the class '{name}', which this transformers does not have.",

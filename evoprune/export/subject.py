@@ -11,6 +11,7 @@ from evoprune.config.parts import build
 from evoprune.config.sections import Part
 from evoprune.core.costs import CostTable, Row
 from evoprune.core.errors import ExportError
+from evoprune.core.export_rungs import blocks_of, kept_blocks
 from evoprune.core.pattern import Pattern
 from evoprune.core.registry import ADAPTS
 from evoprune.core.space import Space
@@ -98,6 +99,18 @@ class ExportSubject:
             added=_recovered(source, model, family, realised),
         )
 
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the blocks that stay.
+
+        A block without any of its parts is none, unless it still does something, such as norming.
+        """
+        if not getattr(self.family, "empty_blocks_stay", lambda model: False)(self.model):
+            return kept_blocks(self.space, self.pattern)
+        X = self.space.encode([self.pattern])
+        blocks = blocks_of(self.space)
+        return [i for i, block in enumerate(blocks) if self.space.alive(X, block.name)[0]]
+
     def params(self, pattern: Pattern) -> int:
         """Returns how many parameters a pattern keeps, by the cost table."""
         X = self.space.encode([pattern])
@@ -150,23 +163,28 @@ class ExportSubject:
         return made.eval().requires_grad_(False)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns the realised pattern's logits (N, T, V) of tokens (N, T), by the stages.
+        """Returns the realised pattern's logits (N, T, V) of tokens (N, T): ``answers``."""
+        return self.answers({"tokens": tokens})
+
+    def answers(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the realised pattern's logits of inputs, each (N, …), by the stages.
 
         They are computed in float32 at least, from the weights as they are exported: the model is
         converted, so call this last.
         """
         import torch
 
-        from evoprune.families.stages import forward
+        from evoprune.families.stages import batch_of, forward
 
         model = self.model if self.model.dtype == torch.float64 else self.model.float()
         stages, options = self.family.stages(model), self.space.options(self.pattern)
-        realiser = Realiser(model, self.table, (_Stored(self.added), {}))
+        attrs = self.family.attrs(model) if hasattr(self.family, "attrs") else ()
+        realiser = Realiser(model, self.table, (_Stored(self.added), {}), attrs)
         found = []
         with torch.inference_mode(), realiser.apply(options) as realised:
-            for row in tokens:
-                batch = torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64))[None]
-                features = forward(stages, {"tokens": batch}, realised.dropped)
+            for row in range(len(next(iter(inputs.values())))):
+                batch = batch_of(inputs, slice(row, row + 1), "cpu")
+                features = forward(stages, batch, realised.dropped)
                 found.append(stages.logits(features).numpy())
         return np.concatenate(found)
 

@@ -89,6 +89,43 @@ def verify_head(
     return _checked(errors, tolerance)
 
 
+def verify_inputs(
+    folder: Path,
+    inputs: Mapping[str, np.ndarray],
+    expected_logits: np.ndarray,
+    tolerance: float = 1e-4,
+    *,
+    trust_remote_code: bool = False,
+    auto: str = "AutoModel",
+) -> float:
+    """Returns the largest error of an exported model, relative to the largest logit.
+
+    It is loaded by transformers in a new isolated process without evoprune.
+
+    Args:
+        folder: the export.
+        inputs: what it reads, by the names of its arguments, each (N, …).
+        expected_logits: in float32 or float64; the model is loaded in that dtype.
+        tolerance: the largest error allowed.
+        trust_remote_code: whether the model's own code may be run.
+        auto: the automatic class that loads it.
+
+    Raises:
+        ExportError: the export cannot be loaded, or computes something else.
+    """
+    more = {"auto": auto, "trust_remote_code": trust_remote_code}
+    job = _job(folder, str(expected_logits.dtype), kind="inputs", **more)
+    with tempfile.TemporaryDirectory(prefix="evoprune-verify-") as name:
+        work = Path(name)
+        arrays: dict[str, Any] = {n: np.ascontiguousarray(a) for n, a in inputs.items()}
+        np.savez(work / "inputs.npz", **arrays)
+        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        _run(work)
+        logits = np.load(work / "logits.npy", allow_pickle=False)
+    what = "its logits are not those of the searched pattern"
+    return _checked({what: difference(logits, expected_logits)}, tolerance)
+
+
 def _checked(errors: Mapping[str, float], tolerance: float) -> float:
     """Returns the largest error, if all are allowed."""
     for what, error in errors.items():

@@ -20,6 +20,7 @@ from evoprune.core.networks import Batch
 from evoprune.core.space import Site
 from evoprune.data.examples import Examples, Pass
 from evoprune.data.pool import TextPool
+from evoprune.families.configs import refusal, renumbered, with_blocks, with_widths
 from evoprune.families.likeness import narrower, unlike_llama
 from evoprune.families.load import load_base, load_tokenizer, write_base
 from evoprune.families.placement import at, home, visiting
@@ -54,6 +55,7 @@ class Decoder:
     """The family ``decoder``."""
 
     name = "decoder"
+    kin = ("transformer",)  # whose spaces are its own: sites are named and of kinds alike
     loader = "huggingface"
     exporter = "evoprune.export.export:DecoderExporter"
     head = ("lm_head.",)  # rows of the cost table that only scored positions go through
@@ -244,22 +246,8 @@ class Decoder:
         return DecoderStages(model)
 
     def keep_blocks(self, config: Any, kept: list[int]) -> Any:
-        """Returns a copy of the model's configuration for the blocks that stay.
-
-        Every list with an entry per layer (``layer_types`` …) is cut as well.
-        """
-        import copy
-
-        cut = copy.deepcopy(config)
-        layers = config.num_hidden_layers
-        for name, value in list(vars(config).items()):
-            # A list of end tokens may be as long as the model is deep.
-            if name == "architectures" or name.endswith(("token_id", "token_ids")):
-                continue
-            if isinstance(value, (list, tuple)) and len(value) == layers:
-                setattr(cut, name, [value[i] for i in kept])
-        cut.num_hidden_layers = len(kept)
-        return cut
+        """Returns a copy of the model's configuration for the blocks that stay."""
+        return with_blocks(config, kept)
 
     def narrow(self, config: Any, widths: Mapping[str, int]) -> Any:
         """Returns a copy of the configuration with equal widths in every layer.
@@ -268,19 +256,7 @@ class Decoder:
             config: of the model.
             widths: units that every layer keeps, by kind of site (``heads``, ``channels``).
         """
-        import copy
-
-        cut = copy.deepcopy(config)
-        if "heads" in widths:
-            heads = config.num_attention_heads
-            group = heads // config.num_key_value_heads
-            # Fewer heads would change the default, hidden size ÷ heads.
-            cut.head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-            cut.num_attention_heads = widths["heads"] * group
-            cut.num_key_value_heads = widths["heads"]
-        if "channels" in widths:
-            cut.intermediate_size = widths["channels"]
-        return cut
+        return with_widths(config, widths)
 
     def refusal(self, config: Any, widths: Mapping[str, int]) -> str:
         """Returns why the model's own class cannot have these equal widths; empty where it can.
@@ -289,13 +265,7 @@ class Decoder:
             config: of the model.
             widths: as ``narrow`` takes them.
         """
-        narrowed = self.narrow(config, widths)
-        try:
-            type(narrowed).from_dict(narrowed.to_dict())
-        except Exception as error:  # a configuration class validates with errors of its own
-            reason = " ".join(str(error).split("\n")[-1].split()).removeprefix("ValueError: ")
-            return f"{type(config).__name__} refuses these widths: {reason.rstrip('.')}."
-        return ""
+        return refusal(self.narrow(config, widths))
 
     def layer_override(
         self, config: Any, widths: Mapping[str, int], gone: Collection[str], added: Collection[str]
@@ -323,18 +293,9 @@ class Decoder:
             found["added_biases"] = sorted(name.split(".", 3)[3][: -len(".bias")] for name in added)
         return found
 
-    def block_tensors(self, kept: list[int], names: Collection[str]) -> dict[str, str]:
+    def block_tensors(self, model: Any, kept: list[int], names: Collection[str]) -> dict[str, str]:
         """Returns new name → old name of the tensors of a model with only the blocks ``kept``."""
-        renamed: Mapping[int, int] = {old: new for new, old in enumerate(kept)}
-        found = {}
-        for name in names:
-            if not name.startswith("model.layers."):
-                found[name] = name
-                continue
-            index, part = name.removeprefix("model.layers.").split(".", 1)
-            if int(index) in renamed:
-                found[f"model.layers.{renamed[int(index)]}.{part}"] = name
-        return found
+        return renumbered("model.layers", kept, names)
 
     def silence(self, site: str) -> list[str]:
         """Returns the tensors that, set to zero, make a dropped site add nothing."""

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import importlib
 import os.path
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
-    """Returns a causal language model of Hugging Face's in evaluation mode, on the CPU.
+    """Returns a model of Hugging Face's in evaluation mode, on the CPU.
+
+    Its class is the one that its configuration names; a language model's where it names none.
 
     Raises:
-        ModelError: there is no such model, or it cannot be read.
+        ModelError: there is no such model, it cannot be read, or a part of it has no weights.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     quiet_transformers()
     folder = Path(name_or_path)
@@ -38,13 +39,15 @@ def load_model(
             "Give a folder that `save_pretrained` wrote, or a hub id.",
         )
     cached = not os.path.isdir(folder) and only_cached(name_or_path, revision)
+    where = {
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": cached,
+    }
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name_or_path,
-            dtype=getattr(torch, dtype),
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            local_files_only=cached,
+        kind = _class_named(name_or_path, where)
+        model, info = kind.from_pretrained(
+            name_or_path, dtype=getattr(torch, dtype), output_loading_info=True, **where
         )
     except Exception as error:  # whatever a hub, a file or a foreign class may raise
         reason = " ".join(str(error).split())[:300]
@@ -52,7 +55,25 @@ def load_model(
             f"The model '{name_or_path}' cannot be loaded: {type(error).__name__}: {reason}.",
             "Check the path or hub id, `revision` and `trust_remote_code`.",
         ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"'{name_or_path}' has no weights for {len(missing)} tensors of "
+            f"{type(model).__name__}, such as '{missing[0]}'.",
+            "Give a model that was trained with its head.",
+        )
     return model.eval().requires_grad_(False)
+
+
+def _class_named(name_or_path: str, where: Mapping[str, Any]) -> Any:
+    """Returns the class that a model's configuration names, if it is one of transformers'."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(name_or_path, **where)
+    named = (getattr(config, "architectures", None) or [""])[0]
+    # A class without a head has no logits to measure.
+    own = getattr(transformers, named, None) if "For" in named or "LMHead" in named else None
+    return own or transformers.AutoModelForCausalLM
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
@@ -75,6 +96,26 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any
             f"The tokenizer of '{name_or_path}' cannot be loaded: {reason}.",
             "Save the tokenizer beside the model (`tokenizer.save_pretrained`).",
         ) from error
+
+
+def load_processor(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
+    """Returns a model's tokenizer, or what turns pictures into its inputs.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    from transformers import AutoImageProcessor
+
+    quiet_transformers()
+    try:
+        return load_tokenizer(name_or_path, trust_remote_code=trust_remote_code)
+    except ModelError as no_tokenizer:
+        try:
+            return AutoImageProcessor.from_pretrained(
+                name_or_path, trust_remote_code=trust_remote_code
+            )
+        except Exception:  # whatever a hub or a file may raise: the first error says more
+            raise no_tokenizer from None
 
 
 def quiet_transformers() -> None:
@@ -207,8 +248,8 @@ def _check_transformers(live: Any) -> None:
     """
     if not hasattr(getattr(live, "config", None), "save_pretrained"):
         raise ModelError(
-            f"The model handed over is {type(live).__name__}, no language model of transformers.",
-            "Hand over what AutoModelForCausalLM gives; a network for images is searched as the "
+            f"The model handed over is {type(live).__name__}, no model of transformers.",
+            "Hand over what its AutoModelFor… gives; another network for images is searched as the "
             "backbone of a head, with `task: classification` and `model: {family: sparse_head}`.",
         )
 

@@ -36,7 +36,7 @@ class BiasCompensation:
             name = _bias_of(row)
             if name not in names:
                 weights = {k: v for k, v in row.weights.items() if k in ("params", "bytes")}
-                size = sum(part.size for part in row.dims[0])
+                size = sum(part.size for part in row.dims[1 - row.reads])
                 added.append(Row(name, (fixed(size),), row.gates, weights))
         return tuple(added)
 
@@ -52,15 +52,17 @@ class BiasCompensation:
 
         found = {}
         for row in _reading(table):
-            sites = {part.site for part in row.dims[1]} & set(kept)
+            read = row.dims[row.reads]
+            sites = {part.site for part in read} & set(kept)
             if not sites:
                 continue
             weight = model.get_parameter(row.name).data
-            gone = np.ones(weight.shape[1], dtype=bool)
-            gone[entries(row.dims[1], kept)] = False
+            gone = np.ones(weight.shape[row.reads], dtype=bool)
+            gone[entries(read, kept)] = False
             index = torch.from_numpy(np.flatnonzero(gone)).to(weight.device)
             mean = torch.from_numpy(stored[row.name][gone]).to(weight.device)
-            bias = weight.index_select(1, index).double() @ mean
+            removed = weight.index_select(row.reads, index).double()
+            bias = (removed if row.reads == 1 else removed.T) @ mean  # (out, gone) @ (gone,)
             name = _bias_of(row)
             before = dict(model.named_parameters()).get(name)
             if before is not None:
@@ -70,13 +72,13 @@ class BiasCompensation:
 
 
 def _reading(table: CostTable) -> list[Row]:
-    """Returns the matrices whose columns are units of a site, and whose rows are not."""
+    """Returns the matrices whose inputs are units of a site, and whose outputs are not."""
     return [
         row
         for row in table.tensors()
         if len(row.dims) == 2
-        and any(part.site for part in row.dims[1])
-        and not any(part.site for part in row.dims[0])
+        and any(part.site for part in row.dims[row.reads])
+        and not any(part.site for part in row.dims[1 - row.reads])
     ]
 
 

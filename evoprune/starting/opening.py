@@ -16,7 +16,7 @@ from evoprune.starting.sizes import FEWEST, SHORTEST_CHUNK, chunk_tokens
 from evoprune.starting.sources import Chosen, chosen_data
 
 # What the networks of a family are for.
-TASK_OF = {"decoder": "causal_lm", "sparse_head": "classification"}
+TASK_OF = {"decoder": "causal_lm", "sparse_head": "classification", "transformer": "causal_lm"}
 # Text that is there wherever evoprune is, and what the shipped backbone was made for.
 PACKAGED = Chosen(
     {"base": "experiments/quickstart/data.yaml"},
@@ -77,6 +77,12 @@ def opened(name: str, data: str | None, task: str | None) -> Opened:
     settings = ModelConfig.model_validate(model)
     chosen = chosen_data(data) if data is not None else None  # a typo is told before a long load
     family, network, _ = open_network(settings)
+    if "Classification" in type(network).__name__:
+        raise ConfigError(
+            f"{type(network).__name__} is a classifier, and `init` writes configurations of "
+            "language models and of heads.",
+            "Write one by hand: README, «a classifier».",
+        )
     task = task_of(family.name, task)
     if data in (None, "digits") and "factory" in model:
         chosen = DIGITS

@@ -7,7 +7,7 @@ The pass ``clean`` reads the examples. Its table has for each ``n`` = 1, the neg
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 class Classification:
     """The task ``classification``."""
 
-    passes = ("clean", "near", "far")
+    passes: ClassVar[tuple[str, ...]] = ("clean", "near", "far")
     quality = "accuracy"
-    objectives = ("accuracy", "nll", "worst_cluster_retention", "ood_auroc")
-    costs = ("sparsity", "units", "params", "flops", "bytes")
+    objectives: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "nll",
+        "worst_cluster_retention",
+        "ood_auroc",
+    )
+    costs: ClassVar[tuple[str, ...]] = ("sparsity", "units", "params", "flops", "bytes")
 
-    def pools(self, data: Any, source: Any, processor: Any) -> dict[str, ImagePool]:
+    def pools(self, data: Any, source: Any, processor: Any) -> Mapping[str, Any]:
         """Returns the images of the splits, with what lies outside each.
 
         Raises:
@@ -66,11 +71,11 @@ class Classification:
 
         Args:
             outputs: with features of each example (B, H).
-            batch: with ``labels`` (B,), unless it is out of distribution.
+            batch: with ``labels`` (B,), unless it is out of distribution, and ``dense_logp``
+                (B, C) where the dense network's ``reference`` is kept: then there is ``kl`` too.
         """
-        labels = batch.get("labels")
-        logits = outputs.logits(outputs.features).double().cpu().numpy()
-        return columns_of(logits, None if labels is None else labels.cpu().numpy())
+        known = {n: batch[n].cpu().numpy() for n in ("labels", "dense_logp") if n in batch}
+        return columns_of(logits_of(outputs), known.get("labels"), known.get("dense_logp"))
 
     def zero(self, pool: ImagePool, examples: Examples, stages: Any) -> dict[str, Table]:
         """Returns the tables of a model that knows the class frequencies of a pool.
@@ -80,13 +85,17 @@ class Classification:
             examples: the examples of every pass.
             stages: of a network in stages; not used.
         """
-        labels = examples.clean.arrays["labels"]
-        counts = np.bincount(pool.labels, minlength=int(labels.max()) + 1)
+        arrays = examples.clean.arrays
+        classes = 1 + int(max(arrays["labels"].max(), pool.labels.max()))
+        if "dense_logp" in arrays:
+            classes = arrays["dense_logp"].shape[1]
+        counts = np.bincount(pool.labels, minlength=classes)
         logits = log_frequencies(counts)[None, :]
         found = {}
         for name, one in examples.passes.items():
             same = np.repeat(logits, len(one), axis=0)
-            columns = columns_of(same, one.arrays.get("labels"))
+            labels, logp = (one.arrays.get(name) for name in ("labels", "dense_logp"))
+            columns = columns_of(same, labels, logp)
             found[name] = Table(dict(sorted(columns.items())), one.groups)
         return found
 
@@ -114,12 +123,15 @@ class Classification:
         return logits, known["target"]
 
 
-def columns_of(logits: np.ndarray, labels: np.ndarray | None) -> Columns:
+def columns_of(
+    logits: np.ndarray, labels: np.ndarray | None, dense_logp: np.ndarray | None = None
+) -> Columns:
     """Returns the columns of examples, each (N,) float64.
 
     Args:
         logits: (N, C).
         labels: (N,); None for what is out of distribution.
+        dense_logp: log-probabilities of the dense network (N, C), where they are kept.
     """
     columns = {"n": np.ones(len(logits))}
     columns |= {name: score(logits) for name, score in SCORES.items()}
@@ -128,4 +140,17 @@ def columns_of(logits: np.ndarray, labels: np.ndarray | None) -> Columns:
         total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         columns["nll"] = total - logits[np.arange(len(labels)), labels]
         columns["correct"] = (logits.argmax(axis=1) == labels).astype(np.float64)
+    if dense_logp is not None:
+        columns["kl"] = (np.exp(dense_logp) * (dense_logp - log_softmax(logits))).sum(axis=1)
     return columns
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns log-probabilities (N, C)."""
+    above = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(above - np.log(np.exp(above).sum(axis=1, keepdims=True)))
+
+
+def logits_of(outputs: Outputs) -> np.ndarray:
+    """Returns all logits, float64 (B, C)."""
+    return np.asarray(outputs.logits(outputs.features).double().cpu().numpy())

@@ -108,6 +108,8 @@ class FamilyContract:
         self._shell, self._whole = copy.deepcopy(self.worker.model), {}
         self._places: dict[int, list[tuple[Any, str]]] = {}
         if hasattr(self._shell, "modules"):
+            if hasattr(self.worker.family, "layout"):
+                self.worker.family.layout(self._shell)  # while it is whole
             self._whole = dict(self._shell.named_parameters(remove_duplicate=False))
             for module in self._shell.modules():
                 for leaf, parameter in module._parameters.items():
@@ -142,7 +144,7 @@ class FamilyContract:
             elif _touched(row, kept):
                 cut[row.name] = _taken(whole, row, kept)
         drops = {site: option for site, option in options.items() if isinstance(option, Drop)}
-        with self._with(cut) as network:
+        with self._with(cut, self._numbers(kept)) as network:
             params = sum(parameter.numel() for parameter in network.parameters())
             return Standalone(params, self._outputs(network, drops))
 
@@ -305,12 +307,28 @@ class FamilyContract:
         runner = make_runner(worker.family, network, worker.task, self.table, worker.spec.device)
         return _logits(runner, [options], self)[0]
 
+    def _numbers(self, kept: Realised) -> dict[tuple[str, str], int]:
+        """Returns the numbers of modules that follow what a pattern keeps, by module and name."""
+        family = self.worker.family
+        attrs = family.attrs(self.worker.model) if hasattr(family, "attrs") else ()
+        return {
+            (one.module, one.name): one.per_unit * len(kept.kept[one.site])
+            for one in attrs
+            if one.site in kept.kept
+        }
+
     @contextmanager
-    def _with(self, tensors: Mapping[str, "torch.Tensor"]) -> Iterator[Any]:
+    def _with(
+        self, tensors: Mapping[str, "torch.Tensor"], numbers: Mapping[tuple[str, str], int] = {}
+    ) -> Iterator[Any]:
         """Gives a copy of the network other tensors, wherever they are shared, for a while."""
         import torch
 
+        places = {(self._shell.get_submodule(m), name): n for (m, name), n in numbers.items()}
+        whole = {place: getattr(*place) for place in places}
         try:
+            for (module, name), number in places.items():
+                setattr(module, name, number)
             for name, tensor in tensors.items():
                 made = torch.nn.Parameter(tensor, requires_grad=False)
                 for module, leaf in self._places[id(self._whole[name])]:
@@ -320,6 +338,8 @@ class FamilyContract:
             for name in tensors:
                 for module, leaf in self._places[id(self._whole[name])]:
                     module._parameters[leaf] = self._whole[name]
+            for (module, name), number in whole.items():
+                setattr(module, name, number)
 
 
 def _logits(

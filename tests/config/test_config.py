@@ -65,7 +65,7 @@ def test_an_unknown_setting_is_named_with_its_near_miss(sections, message):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"data": {"files": []}}, "The setting 'data.type' is missing. Add it: dat"),
+        ({"data": {"files": []}}, "The setting 'data.type' is missing. Add it: csv, dat"),
         ({"space": {**RULES, "genes": [{"drop": True}]}}, "'space.genes.0.kind' is missing"),
         ({"search": {"n_eval": 0}}, "'search.n_eval' is 0: Input should be greater"),
         ({"search": {}}, "In 'search': a search needs an end: set n_eval or n_gen."),

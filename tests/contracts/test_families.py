@@ -139,9 +139,19 @@ def sparse_head(folder: Path, space: str) -> FamilyContract:
     return HeadContract(settings, list(zip(images, labels, strict=True)))
 
 
+def transformer(folder: Path, space: str) -> FamilyContract:
+    """Returns that of Llama taken apart by rule; other kinds are in test_transformers.py."""
+    layers = 8 if space == "transformer/depth" else 4
+    model = tiny_decoder(folder / "model", layers=layers, heads=(8, 4))
+    settings = tiny_settings(model, space) | {"output": str(folder / "run")}
+    settings["model"] |= {"family": "transformer"}
+    return FamilyContract(settings, tiny_texts())
+
+
 MAKERS: dict[str, Callable[[Path, str], FamilyContract]] = {
     "decoder": decoder,
     "sparse_head": sparse_head,
+    "transformer": transformer,
 }
 
 

@@ -44,7 +44,9 @@ def test_a_path_is_no_live_model(tiny_config, tiny_llama):
 
 def test_a_network_for_images_is_no_language_model(tiny_config):
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten())
-    with pytest.raises(ModelError, match=r"is Sequential, no language model.*`task: classif"):
+    with pytest.raises(
+        ModelError, match=r"is Sequential, no model of transformers.*`task: classif"
+    ):
         evoprune.search(tiny_config(), model=network, quiet=True)
 
 
