@@ -38,6 +38,7 @@ from evoprune.evaluation.workers import evaluator_for
 from evoprune.export.order import exporter_of
 from evoprune.export.subject import Source
 from evoprune.families.load import live_copy, weights_digest
+from evoprune.folder.computing import check_computing, computing
 from evoprune.folder.finished import refuse_to_shrink
 from evoprune.folder.journal import Journal
 from evoprune.folder.layout import RunFolder
@@ -178,7 +179,11 @@ def open_session(config: Config, console: Console, live: Live = NOTHING) -> Sess
         manifest = folder.read_manifest()
         if manifest is None:
             prepare(config, folder, console.say, live)
-        elif live.model is not None:
+        else:
+            now = computing(config.model.device, config.workers.threads, config.plugins)
+            if note := check_computing(folder.path, manifest, now):
+                console.say(note)
+        if manifest is not None and live.model is not None:
             _check_same_model(config, folder, manifest, live.model)
         spec, problem = _problem(config, folder, objectives, measured)
         check_costs(objectives, problem.table)

@@ -8,7 +8,6 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,10 @@ from evoprune.evaluation.runner import NO_BOUNDARIES, Boundaries, Runner
 from evoprune.evaluation.runners import make_runner
 from evoprune.families.load import open_network, read_placed
 from evoprune.families.placement import is_streamed
+from evoprune.folder.computing import COMPUTE, computing, versions
 from evoprune.folder.layout import RunFolder
 
-PACKAGES = ("evoprune", "torch", "transformers", "pymoo", "numpy", "scikit-learn", "ray")
+PACKAGES = (*COMPUTE, "ray")
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ def prepare(
     folder.write_manifest(
         {
             "identity": digest(config.identity()),
-            "versions": {package: _version(package) for package in PACKAGES},
+            "versions": versions(PACKAGES),
+            "computing": computing(config.model.device, config.workers.threads, config.plugins),
             "python": platform.python_version(),
             "seed": config.search.seed,
             "family": opened.family.name,
@@ -368,10 +369,3 @@ def _check_finite(examples: Examples, split: str) -> None:
                     f"The dense model's {name} is not finite on the {split} split.",
                     "Check its weights and `model.dtype`.",
                 )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -5,7 +5,7 @@ Nothing is written into the weights, so reverting is exact.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +25,12 @@ class Realised:
     Attributes:
         dropped: the sites that are gone.
         kept: for each site that loses units the indices of those that stay, ascending.
+        added: the tensors that a recovery gives it, by name (``Realiser.realised``).
     """
 
     dropped: frozenset[str]
     kept: Mapping[str, np.ndarray]
+    added: Mapping[str, "torch.Tensor"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Mapping[str, Option]) -> "Realised":
@@ -108,13 +110,21 @@ class Realiser:
         """Whether the recovery may change a block because of what another block loses."""
         return self._adapt is not None and not getattr(self._adapt[0], "local", False)
 
+    def realised(self, options: Mapping[str, Option]) -> Realised:
+        """Returns what a pattern does, its recovery worked out: once for all micro-batches."""
+        realised = Realised.of(options)
+        return replace(realised, added=self.delta(realised))
+
     @contextmanager
-    def apply(self, options: Mapping[str, Option]) -> Iterator[Realised]:
-        """Makes the model's tensors those of a pattern while the context lasts."""
+    def apply(self, pattern: Realised | Mapping[str, Option]) -> Iterator[Realised]:
+        """Makes the model's tensors those of a pattern while the context lasts.
+
+        Args:
+            pattern: as ``realised`` worked it out, or its options.
+        """
         import torch
 
-        realised = Realised.of(options)
-        added = self.delta(realised)
+        realised = pattern if isinstance(pattern, Realised) else self.realised(pattern)
         before: list[tuple[Any, str, torch.nn.Parameter | None]] = []
         numbers: list[tuple[Any, str, int]] = []
         try:
@@ -131,7 +141,7 @@ class Realiser:
                 before.append((module, leaf, whole))
                 cut = realised.cut(whole.data, row)
                 module._parameters[leaf] = torch.nn.Parameter(cut, requires_grad=False)
-            for name, tensor in added.items():
+            for name, tensor in realised.added.items():
                 owner, _, leaf = name.rpartition(".")
                 module = self._model.get_submodule(owner)
                 before.append((module, leaf, module._parameters.get(leaf)))

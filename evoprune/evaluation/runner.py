@@ -17,7 +17,7 @@ from evoprune.core.networks import Batch, Columns, HeadOutputs, Stages
 from evoprune.core.pattern import Option
 from evoprune.data.examples import Examples, Pass
 from evoprune.evaluation.prefix import Path, Prefixes, alike, in_prefix_order, path_of
-from evoprune.evaluation.realise import Realiser
+from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.families.stages import batch_of, batches, embed, forward, micro_batches
 from evoprune.tasks.outputs import PatternLogits
 
@@ -154,7 +154,7 @@ class StagedRunner:
                 if i in asked.errors:
                     continue
                 try:
-                    with self.realiser.apply(asked.options[i]) as realised:
+                    with self.realiser.apply(asked.realised(self.realiser, i)) as realised:
                         features = walk.features(asked.paths[i], realised.dropped, shared)
                         found = self.task.measure(HeadOutputs(self.stages, features), batch)
                 except Exception as error:  # whatever a model, a task or a plug-in may raise
@@ -226,11 +226,25 @@ class Asked:
     paths: Sequence[Path]
     pieces: list[dict[str, dict[str, list[np.ndarray]]]]
     errors: dict[int, Exception] = field(default_factory=dict)
+    _realised: dict[tuple[int, int], Realised] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Sequence[Mapping[str, Option]], paths: Sequence[Path]) -> "Asked":
         """Returns patterns of which nothing is measured yet."""
         return cls(options, paths, [{} for _ in options])
+
+    def realised(self, realiser: Realiser, i: int, block: int = -1) -> Realised:
+        """Returns what a pattern does, worked out on first use.
+
+        Args:
+            realiser: of the network.
+            i: which pattern.
+            block: only what it does inside a block, where patterns run block by block; -1: all.
+        """
+        if (i, block) not in self._realised:
+            options = self.options[i] if block < 0 else dict(self.paths[i][block] or ())
+            self._realised[i, block] = realiser.realised(options)
+        return self._realised[i, block]
 
     def add(self, i: int, name: str, columns: Columns) -> None:
         """Takes in what a micro-batch of a pass says of a pattern."""

@@ -6,16 +6,15 @@ that begin alike are still run once. Micro-batches and kernels are those of the 
 so values are the same to the last bit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from evoprune.core.errors import ModelError
 from evoprune.core.networks import Batch, HeadOutputs, Stages
-from evoprune.core.pattern import Option
 from evoprune.data.examples import Pass
 from evoprune.evaluation.prefix import Path, in_prefix_order, size_of
-from evoprune.evaluation.realise import Realiser
+from evoprune.evaluation.realise import Realised, Realiser
 from evoprune.evaluation.runner import Asked, StagedRunner
 from evoprune.families.placement import visiting
 from evoprune.families.stages import batch_of, batches
@@ -115,7 +114,7 @@ class StreamedRunner(StagedRunner):
             for after, alike in groupby(family, key=lambda i: asked.paths[i][: index + 1]):
                 same = list(alike)
                 try:
-                    found = self._block(asked.options[same[0]], index, state)
+                    found = self._block(asked.realised(self.realiser, same[0], index), index, state)
                 except Exception as error:  # whatever a model or a plug-in may raise
                     asked.errors.update(dict.fromkeys(same, error))
                     continue
@@ -124,10 +123,14 @@ class StreamedRunner(StagedRunner):
                     self.prefixes.executed += 1
                     self.prefixes.asked += len(same)
 
-    def _block(self, options: Mapping[str, Option], index: int, state: Any) -> Any:
-        # Made sure of at the beginning: a part that not all stages have.
-        block_of = self.stages.block_of  # type: ignore[attr-defined]
-        inside = {s: option for s, option in options.items() if block_of(s) == index}
+    def _block(self, inside: Realised, index: int, state: Any) -> Any:
+        """Returns the state after a block.
+
+        Args:
+            inside: what the pattern does in the block.
+            index: of the block.
+            state: before it.
+        """
         with self.realiser.apply(inside) as realised:
             return self.stages.block(index, state, realised.dropped)
 

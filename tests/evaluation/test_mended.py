@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,3 +62,21 @@ def test_what_another_identity_left_is_not_read(tiny_config):
     again = open_session(load_config(tiny_config()), Console(stream=None))
     again.close()
     assert not (ranks / "adapt.safetensors").is_file()
+
+
+def test_a_recovery_is_worked_out_once_for_all_micro_batches(make_worker, monkeypatch):
+    from evoprune.recover.bias import BiasCompensation
+
+    worker = make_worker(space="decoder/depth_width", adapt="bias_compensation")
+    monkeypatch.setattr("evoprune.families.stages.BATCH_TOKENS", 32)
+    real, asked = BiasCompensation.tensors, []
+
+    def counted(self, *rest):
+        asked.append(1)
+        return real(self, *rest)
+
+    monkeypatch.setattr(BiasCompensation, "tensors", counted)
+    space = worker.space
+    patterns = space.patterns(np.eye(space.n_var, dtype=np.int64)[:5])
+    worker.evaluate_batch(patterns)
+    assert len(asked) == len(patterns)
