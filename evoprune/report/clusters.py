@@ -1,6 +1,6 @@
 """What each point of a front loses in each cluster of the report split."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,13 +75,21 @@ def losses(run: RunData) -> Losses | None:
     whole = run.ends.dense.get("clean") or _of_dense(run, tables)
     if whole is None or not tables or len(np.unique(whole.groups)) < 2:
         return None
-    measure = "perplexity" if "kl" in whole.columns else "accuracy"
+    measure = measure_of(whole.columns)
     groups, dense = _measured(whole, measure)
     points = {name: _measured(table, measure) for name, table in tables.items()}
     same = {name: v for name, (g, v) in points.items() if np.array_equal(g, groups)}
     return Losses(
         measure, [_name(run, int(g)) for g in groups], dense, _zero(run, measure, groups), same
     )
+
+
+def measure_of(columns: Collection[str]) -> str:
+    """Returns what clusters are compared by: ``perplexity`` of language, ``accuracy`` of classes.
+
+    Both may have a divergence from the dense model; only classifiers are sure of an example.
+    """
+    return "perplexity" if "kl" in columns and "msp" not in columns else "accuracy"
 
 
 def _zero(run: RunData, measure: str, groups: np.ndarray) -> np.ndarray:

@@ -237,3 +237,11 @@ def test_what_was_evaluated_is_on_the_scale_of_the_front(run):
 def test_nothing_of_the_page_needs_plotly(run):
     text = page([read_run(run)])
     assert "plotly" not in text.lower() and len(text) < 300_000
+
+
+def test_clusters_of_a_classifier_are_compared_by_accuracy():
+    from evoprune.report.clusters import measure_of
+
+    assert measure_of(["n", "nll", "kl", "correct"]) == "perplexity"
+    assert measure_of(["n", "nll", "kl", "correct", "msp"]) == "accuracy"
+    assert measure_of(["n", "nll", "correct"]) == "accuracy"
