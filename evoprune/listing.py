@@ -118,11 +118,16 @@ def _parts(what: str) -> tuple[list[str], Rows]:
         if is_dataclass(part):
             options = ", ".join(f.name for f in fields(part) if f.init)
         rows.append([name, getattr(part, "goal", ""), options, text])
-    if what == "objectives":
-        return ["name", "goal", "options", "what"], rows
+    header = ["name", "goal", "options", "what"]
     if what in ("starts", "controls"):  # a configuration names them without options
-        return ["name", "what"], [[name, text] for name, _, _, text in rows]
-    return ["name", "options", "what"], [[name, options, text] for name, _, options, text in rows]
+        header, rows = ["name", "what"], [[name, text] for name, _, _, text in rows]
+    elif what != "objectives":
+        header = ["name", "options", "what"]
+        rows = [[name, options, text] for name, _, options, text in rows]
+    origins = [registry.origin(row[0]) for row in rows]
+    if set(origins) <= {"evoprune"}:
+        return header, rows
+    return [*header, "from"], [[*row, one] for row, one in zip(rows, origins, strict=True)]
 
 
 def _sites(config: str | None) -> tuple[list[str], Rows]:

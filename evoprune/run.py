@@ -11,6 +11,7 @@ from evoprune.config.schema import Config, load_config
 from evoprune.core.errors import EvopruneError, RunFolderError, missing
 from evoprune.core.pattern import Pattern
 from evoprune.core.quality import COLUMN
+from evoprune.core.registry import frozen
 from evoprune.data.examples import Examples
 from evoprune.ensemble.ensemble import Ensemble
 from evoprune.ensemble.ensemble import ensemble as make_ensemble
@@ -212,7 +213,7 @@ def search(
         session.archive.event("begin", n_eval=checked.search.n_eval, n_gen=checked.search.n_gen)
         forecast = Forecast.of(session, session.splits)
         console.course.expect(forecast.phases, session.splits)
-        with console.phase("search"):
+        with console.phase("search"), frozen():
             found, warm = _search(session)
         console.course.expect(
             partial(forecast.phases, found=_ended(found, session)), session.splits

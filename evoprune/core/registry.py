@@ -9,7 +9,8 @@ import importlib
 import importlib.util
 import os.path
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,19 @@ class Registry:
         """Adds a part: an object, or ``"module:attribute"`` to import on first use.
 
         Raises:
-            ConfigError: the name is taken by something else.
+            ConfigError: the name is taken by something else, or a search is going on.
         """
         known = self._all()
         if name in known and not _same(known[name], target):
             raise ConfigError(
                 f"There already is a {self.kind} named '{name}'.",
                 "Register yours under another name.",
+            )
+        if _frozen and name not in known:  # a worker of this process loads plug-ins again
+            raise ConfigError(
+                f"The {self.kind} '{name}' is registered while a search is going on, which has "
+                "looked up its parts already.",
+                "Register it before, in a plug-in file (`plugins:` or --plugin) or an entry point.",
             )
         self._entries[name] = target
 
@@ -79,6 +86,15 @@ class Registry:
             self._entries[name] = target
         return target
 
+    def origin(self, name: str) -> str:
+        """Returns where a part comes from: the package, or the file of a plug-in."""
+        target = self._all()[name]
+        if isinstance(target, str):
+            return target.partition(":")[0].partition(".")[0]
+        module = str(getattr(target, "__module__", ""))
+        file = getattr(sys.modules.get(module), "__file__", None)
+        return str(file) if module.startswith(PLUGIN) and file else module.partition(".")[0]
+
     def _all(self) -> dict[str, str | Any]:
         # Entry points are read late so that `import evoprune` does not walk site-packages.
         if not self._entry_points_read:
@@ -86,6 +102,20 @@ class Registry:
             for point in entry_points(group=self.group):
                 self._entries.setdefault(point.name, point.value)
         return self._entries
+
+
+_frozen = False
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """Lets nothing be registered while the context lasts: what a search is made of is settled."""
+    global _frozen
+    before, _frozen = _frozen, True
+    try:
+        yield
+    finally:
+        _frozen = before
 
 
 def _same(known: Any, target: Any) -> bool:
