@@ -10,7 +10,7 @@ import numpy as np
 
 from evoprune.config.schema import load_config
 from evoprune.core.errors import ConfigError, RunFolderError
-from evoprune.folder.front import Front, super_front
+from evoprune.folder.front import Front, super_front, told_apart
 from evoprune.run import Run, search
 
 MOST_SEEDS = 1000
@@ -91,11 +91,13 @@ def compare(runs: Sequence[Path], split: str = "report") -> tuple[list[str], lis
 def merged(runs: Sequence[Path]) -> tuple[Front, dict[str, str]]:
     """Returns the front of one run, or the super-front of several, and whose each point is, by id.
 
-    A point that several runs found is the first one's.
+    A point that several runs found is the first one's; where an id means two models, in spaces
+    that are not the same, it carries its run's name.
     """
-    fronts = [Run.load(run).front for run in runs]
+    names = [run.resolve().name for run in runs]
+    fronts = told_apart([Run.load(run).front for run in runs], names)
     owners: dict[str, str] = {}
-    for run, front in zip(runs, fronts, strict=True):
+    for name, front in zip(names, fronts, strict=True):
         for point in front:
-            owners.setdefault(point.id, run.resolve().name)
+            owners.setdefault(point.id, name)
     return (fronts[0] if len(fronts) == 1 else super_front(fronts)), owners

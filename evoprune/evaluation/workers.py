@@ -34,8 +34,15 @@ def fitting(config: Config) -> int:
 def crowded(config: Config) -> str | None:
     """Returns a warning where more workers are asked for than fit this machine, else None."""
     workers, room = config.workers, fitting(config)
-    if workers.count == "auto" or workers.address or workers.backend == "local":
+    if workers.count == "auto" or workers.address:
         return None
+    if workers.backend == "local":
+        if workers.count == 1:
+            return None
+        return (
+            f"warning   workers.count={workers.count} needs Ray actors, and workers.backend=local "
+            "is this process alone: leave the backend out"
+        )
     if workers.count <= room:
         return None
     need = workers.num_cpus or workers.threads

@@ -85,6 +85,7 @@ def writing(target: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         yield new
+        _readable(new)
         check_target(target)
         _swap(new, target, old)
         shutil.rmtree(old, ignore_errors=True)
@@ -95,6 +96,15 @@ def writing(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _readable(folder: Path) -> None:
+    """Gives files the permissions that any file here has; some savers keep theirs secret."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:

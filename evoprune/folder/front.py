@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from evoprune.core.protocols import Goal
 from evoprune.folder import showing
 from evoprune.folder.figure import figure
 from evoprune.folder.journal import decode, encode
-from evoprune.folder.picks import Choice, Picker
+from evoprune.folder.picks import MEASURED, Choice, Picker
 
 VERSION = 2  # 1 knew neither the zero nor rungs
 
@@ -288,6 +288,30 @@ class Front:
 
 def _cell(value: float) -> str:
     return str(int(value)) if isinstance(value, Integral) else repr(float(value))
+
+
+def told_apart(fronts: Sequence[Front], names: Sequence[str]) -> list[Front]:
+    """Returns fronts whose ids carry their run's name, where one id means two models.
+
+    An id is that of a pattern, and in another space the same pattern is another model.
+
+    Args:
+        fronts: to be merged.
+        names: of their runs.
+    """
+    known: dict[str, dict[str, float]] = {}
+    clash = False
+    for front in fronts:
+        for point in front:
+            counted = {n: v for n, v in point.values.items() if not n.startswith(MEASURED)}
+            before = known.setdefault(point.id, counted)
+            clash |= any(before[n] != v for n, v in counted.items() if n in before)
+    if not clash:
+        return list(fronts)
+    return [
+        replace(front, points=tuple(replace(p, id=f"{name}/{p.id}") for p in front))
+        for front, name in zip(fronts, names, strict=True)
+    ]
 
 
 def super_front(fronts: Sequence[Front], split: str = "val") -> Front:

@@ -15,6 +15,7 @@ from evoprune.core.errors import ConfigError, did_you_mean
 from evoprune.core.pareto import Floats, knee, oriented
 from evoprune.core.protocols import Goal
 from evoprune.core.quality import COLUMN, SAFE, USEFUL
+from evoprune.core.splits import SPLIT_OF
 
 if TYPE_CHECKING:
     from evoprune.folder.front import Front, FrontPoint
@@ -72,6 +73,11 @@ def asked(text: str) -> Asked:
         if part.replace(" ", "").startswith("rung="):
             rung = part.partition("=")[2].strip("= ")
         elif (set(part) & set("<>=") and not part.startswith("best:")) or (text and not part):
+            if len(re.findall("[<>]=?", part)) > 1:
+                raise ConfigError(
+                    f"'{part}' holds more than one bound.",
+                    "Put a comma between them, such as params<=60%,perplexity<=40.",
+                )
             bounds.append((part, parse_bound(part)))
         else:
             rules.append(part)
@@ -105,6 +111,7 @@ class Picker:
             among = self._within(part, bound, among)
         index, why, doubt = self._rule(want)(among)
         point = self._front[index]
+        why += self._met(want, index)
         nothing = removes_nothing(self._front, point)
         doubt = doubt or self._little(index)
         warnings = [doubt, "It removes nothing: it is the dense model." if nothing else ""]
@@ -167,8 +174,9 @@ class Picker:
             # More than the safe one would cost more, and be no better bargain.
             name, goal = self.cost()
             costs = self._oriented([name], goal)[:, 0]
-            good, beside = good[costs[good] <= costs[safe].min()], f", no more {name} than safe"
-            beside = beside if goal == "min" else f", no less {name} than safe"
+            good = good[costs[good] <= costs[safe].min()]
+            less = "more" if goal == "min" else "less"
+            beside = f", no {less} {name} than the cheapest that keeps {SAFE:.0%}"
         index = int(good[knee(self._oriented([*self._front.goals])[good])])
         verb = "keep" if len(good) > 1 else "keeps"
         why = f"knee of {_count(good)} that {verb} at least {USEFUL:.0%}{beside}"
@@ -305,7 +313,22 @@ class Picker:
 
     def _keeps(self, index: int) -> str:
         quality = self._quality(np.array([index]))
-        return "" if quality is None else f"; it keeps {quality[0]:.1%}"
+        if quality is None:
+            return ""
+        return f"; it keeps {quality[0]:.1%} on {_split_of(self.column(COLUMN))}"
+
+    def _met(self, want: Asked, index: int) -> str:
+        """Returns the values of a point that bounds were held against, and those on report."""
+        found = []
+        for _, bound in want.bounds:
+            column = self.column(bound.name)
+            split = _split_of(column)
+            if split and bound.name != COLUMN:
+                values = self._front[index].values
+                on = {split: values.get(column), "report": values.get(f"report_{bound.name}")}
+                told = [f"{v:.4g} on {name}" for name, v in on.items() if v is not None]
+                found.append(f"{bound.name} {', '.join(told)}")
+        return f"; {'; '.join(found)}" if found else ""
 
     def cost(self) -> tuple[str, Goal]:
         """Returns what points are cheap by: the first objective that is counted, else params."""
@@ -342,7 +365,7 @@ class Picker:
         dense, values = self._dense_of(bound, column), self.values(column)[among]
         met = bound.met(values, dense)
         if not met.any():
-            raise _out_of_reach(part, column, values, bound.limit(dense))
+            raise _out_of_reach(part, column, values, bound, dense)
         inside: Points = among[met]
         return inside
 
@@ -359,7 +382,16 @@ class Picker:
         return float(dense)
 
 
-UNKNOWN = "This run does not know what quality is kept: it was made before evoprune measured it."
+UNKNOWN = (
+    "What quality it keeps has no scale: the dense model is no better than knowing frequencies "
+    "only, or the run was made before evoprune measured it."
+)
+
+
+def _split_of(column: str) -> str:
+    """Returns the split that a column of a front is of; empty of a count."""
+    prefix = column.partition("_")[0]
+    return SPLIT_OF.get(prefix, "") if column.startswith(MEASURED) else ""
 
 
 def removes_nothing(front: "Front", point: "FrontPoint") -> bool:
@@ -372,15 +404,19 @@ def _count(among: Points) -> str:
     return f"the {len(among)} points" if len(among) != 1 else "the 1 point"
 
 
-def _out_of_reach(part: str, column: str, values: Floats, limit: float) -> ConfigError:
+def _out_of_reach(
+    part: str, column: str, values: Floats, bound: Constraint, dense: float
+) -> ConfigError:
     """Returns the error for a constraint that none of the values left (K,) meets."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return ConfigError(f"No point left has a finite '{column}' for '{part}'.", "Leave it out.")
+    limit = bound.limit(dense)
     nearest = float(finite[np.argmin(np.abs(finite - limit))])
+    said = f"{nearest / dense:.1%}" if bound.percent else f"{nearest:,.6g}"
     return ConfigError(
         f"No point of the front meets '{part}' (with what stands before it).",
-        f"The nearest {column} is {nearest!r}: loosen the limit {limit!r}.",
+        f"The nearest {column} is {said}: loosen the limit.",
     )
 
 

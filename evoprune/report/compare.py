@@ -7,7 +7,7 @@ from typing import Any
 from evoprune.core.errors import ConfigError
 from evoprune.core.pareto import hypervolume, oriented
 from evoprune.core.splits import SPLIT_OF
-from evoprune.folder.front import Front, super_front
+from evoprune.folder.front import Front, super_front, told_apart
 from evoprune.report.reading import RunData
 from evoprune.report.words import MISSING, card, escape, number, table
 
@@ -18,6 +18,11 @@ def merge(runs: Sequence[RunData]) -> tuple[Front | None, str]:
     if len(fronts) < 2:
         return None, "Fewer than two of the runs have a front to merge."
     try:
+        if told_apart(fronts, [run.name for run in runs if run.front]) != fronts:
+            return None, (
+                "The runs search different spaces, in which one id means two models: "
+                "`evoprune front` merges them under their runs' names."
+            )
         return super_front(fronts, "val"), ""
     except ConfigError as error:
         return None, str(error)

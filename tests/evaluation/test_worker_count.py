@@ -33,3 +33,9 @@ def test_more_than_fit_is_a_warning_with_the_number_that_does(tiny_config, four_
 def test_a_cluster_has_cores_of_its_own(tiny_config, four_cores):
     config = load_config(tiny_config(workers={"count": 64, "address": "ray://there:10001"}))
     assert crowded(config) is None
+
+
+def test_many_workers_of_one_process_are_a_warning(tiny_config):
+    config = load_config(tiny_config(workers={"count": 8, "backend": "local"}))
+    assert "workers.backend=local is this process alone" in crowded(config)
+    assert crowded(load_config(tiny_config(workers={"count": 1, "backend": "local"}))) is None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +215,10 @@ def test_a_space_of_another_model_is_refused(make_source: Callable, tmp_path: Pa
 
 def test_a_score_without_its_value_is_still_shown() -> None:
     assert "| snr_low | 2 |" in score_table({"val_snr_low": 2.0})
+
+
+def test_files_of_an_export_can_be_read_by_whom_others_can(make_source, tmp_path):
+    done = export(make_source(), tmp_path / "out", verify=False)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in done.path.iterdir()} == {0o666 & ~mask}

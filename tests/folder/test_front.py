@@ -278,7 +278,7 @@ def test_pick(front, expression, expected):
         ("", r"is no point"),
         ("best:tokenaccuracy", r"Did you mean 'token_accuracy'"),
         ("parms<=60%", r"no values named 'parms'.*Did you mean 'params'"),
-        ("params<=20%", r"meets 'params<=20%'.*nearest params is 300\.0.*200\.0"),
+        ("params<=20%", r"meets 'params<=20%'.*nearest params is 30\.0%: loosen the limit"),
         ("params<=600,token_accuracy>=0.4", r"meets 'token_accuracy>=0\.4'.*0\.35"),
         ("token_accuracy>=90%", r"dense 'token_accuracy' means nothing: that is not known"),
         ("params=600", r"The constraint 'params=600' cannot be read"),
@@ -326,3 +326,16 @@ def test_super_front_refuses_other_objectives(front):
         super_front([front, Front((), {"params": "min"})])
     with pytest.raises(ValueError, match="no front"):
         super_front([])
+
+
+def test_one_id_of_two_spaces_is_two_points():
+    from evoprune.folder.front import told_apart
+
+    def front(params):
+        point = FrontPoint("aa", [1], {"params": params, "val_kl": 0.1})
+        return Front((point,), {"kl": "min", "params": "min"})
+
+    same = told_apart([front(10.0), front(10.0)], ["one", "two"])
+    assert [[point.id for point in one] for one in same] == [["aa"], ["aa"]]
+    apart = told_apart([front(10.0), front(12.0)], ["one", "two"])
+    assert [[point.id for point in one] for one in apart] == [["one/aa"], ["two/aa"]]

@@ -38,12 +38,13 @@ def front(rows=ROWS, quality=True, goals=GOALS):
         (
             "balanced",
             "dd",
-            "knee of the 3 points that keep at least 80%, no more params than safe; it keeps 88.0%",
+            "knee of the 3 points that keep at least 80%, no more params than the cheapest that "
+            "keeps 95%; it keeps 88.0%",
         ),
         ("best:kl", "aa", "best kl of the 6 points; it keeps 100.0%"),
-        ("perplexity<=20", "dd", "fewest params of the 4 points"),
+        ("perplexity<=20", "dd", "fewest params of the 4 points; perplexity 20"),
         ("params<=70%", "cc", "best kl of the 4 points; it keeps 95.5%"),
-        ("params<=70%,perplexity<=20", "dd", "fewest params of the 2 points"),
+        ("params<=70%,perplexity<=20", "dd", "fewest params of the 2 points; perplexity 20"),
         ("quality_kept>=90%", "cc", "fewest params of the 3 points"),
         ("rung=homogeneous", "cc", None),
         ("small,rung=heterogeneous", "dd", None),
@@ -54,7 +55,8 @@ def front(rows=ROWS, quality=True, goals=GOALS):
 def test_a_rule_and_its_words(expression, expected, rule):
     chosen = front().choose(expression)
     assert chosen.point.id == expected
-    assert rule is None or chosen.rule == rule
+    on = " on validation" if rule and ";" in rule else ""
+    assert rule is None or chosen.rule == rule + on
 
 
 def test_picks_never_grow_from_safe_to_small():
@@ -108,7 +110,7 @@ def test_an_old_run_has_no_quality_and_says_so():
     for expression in ("safe", "balanced", "small"):
         chosen = front(quality=False).choose(expression)
         assert chosen.point.id == front(quality=False).pick("knee").id
-        assert "does not know what quality is kept" in chosen.warning
+        assert "has no scale" in chosen.warning
 
 
 def test_cheapest_goes_by_the_first_objective_that_is_a_cost():
@@ -147,3 +149,21 @@ def test_picks_are_checked_before_there_is_a_front():
     }.items():
         with pytest.raises(ConfigError, match=message):
             check_picks([text], ["kl"])
+
+
+def test_a_bound_on_quality_says_what_it_was_held_against():
+    assert front().choose("kl<=0.3").rule == "fewest params of the 3 points; kl 0.2 on validation"
+    scored = front()
+    points = tuple(replace(p, values={**p.values, "report_kl": 0.25}) for p in scored)
+    rule = replace(scored, points=points).choose("kl<=0.3").rule
+    assert rule.endswith("; kl 0.2 on validation, 0.25 on report")
+
+
+def test_two_bounds_without_a_comma_are_told_where_it_belongs():
+    with pytest.raises(ConfigError, match=r"holds more than one bound\. Put a comma between them"):
+        front().choose("params<=60% kl<=0.3")
+
+
+def test_a_bound_out_of_reach_is_told_as_it_was_typed():
+    with pytest.raises(ConfigError, match=r"nearest params is \d+\.\d%: loosen the limit\."):
+        front().choose("params<=1%")
